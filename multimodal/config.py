@@ -1,0 +1,405 @@
+"""The settings of a run: frozen dataclasses with defaults, and the checks between them.
+
+Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)` refuses the rest.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from multimodal.errors import UserError
+from multimodal.preprocessing import Preprocessing
+from multimodal.schema import from_dict, nearest, to_dict
+
+__all__ = ["Config", "check", "from_dict", "to_dict"]
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+# What a block keeps for the backward pass: everything; matrix products; nothing but its input.
+Remat = Literal["none", "dots", "full"]
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A stack of equal blocks. `mlp` is the hidden width of the feed-forward part."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    activation: Activation = "gelu_tanh"
+    norm_position: Literal["pre", "post"] = "pre"
+    norm_eps: float = 1e-6
+    causal: bool = False
+    cross_attention: bool = False
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    init: Literal["vit", "clip", "bert"] = "vit"
+    remat: Remat = "none"
+    scan: bool = True
+    attention: Literal["xla", "cudnn"] = "xla"
+
+
+@dataclass(frozen=True)
+class ImageTower:
+    """Vision Transformer (Dosovitskiy et al. 2021) with the variations of CLIP and SigLIP."""
+
+    kind: Literal["image"] = "image"
+    image_size: int = 224
+    patch_size: int = 16
+    patch_bias: bool = True
+    class_token: bool = False
+    pre_norm: bool = False
+    final_norm: bool = True
+    pooler: Literal["class", "map", "mean", "none"] = "map"
+    projection: Literal["none", "linear", "linear_bias"] = "none"
+    patch_dropout: float = 0.0
+    transformer: Transformer = field(default_factory=Transformer)
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """Transformer over token ids; `argmax` pools at the largest id, `end` at the first `end_id`."""
+
+    kind: Literal["text"] = "text"
+    vocab_size: int = 32000
+    length: int = 64
+    pooler: Literal["argmax", "end", "last", "first", "mean", "none"] = "last"
+    end_id: int = 2
+    mask_padding: bool = False
+    projection: Literal["none", "linear", "linear_bias"] = "linear_bias"
+    transformer: Transformer = field(default_factory=Transformer)
+
+
+@dataclass(frozen=True)
+class DualEncoder:
+    """Named towers and the pairs of them that a contrastive loss compares (CLIP, SigLIP)."""
+
+    towers: dict[str, ImageTower | TextTower]
+    kind: Literal["dual_encoder"] = "dual_encoder"
+    embed: int = 512
+    pairs: tuple[tuple[str, str], ...] = (("image", "text"),)
+    logit_scale_init: float = 2.6592600  # log(1 / 0.07), CLIP
+    logit_scale_max: float | None = 4.6051702  # log(100), CLIP; None: no limit
+    logit_bias_init: float | None = None  # SigLIP: -10
+
+
+@dataclass(frozen=True)
+class CoCa:
+    """Contrastive captioner (Yu et al. 2022): unimodal then multimodal half of one text decoder."""
+
+    image: ImageTower
+    text: TextTower
+    decoder: Transformer
+    kind: Literal["coca"] = "coca"
+    embed: int = 512
+    queries: int = 256
+    pooler_heads: int = 8
+    logit_scale_init: float = 2.6592600
+    logit_scale_max: float | None = 4.6051702
+
+
+@dataclass(frozen=True)
+class Uniter:
+    """One stream over words and regions (Chen et al. 2020); regions are the cells of a grid."""
+
+    transformer: Transformer
+    kind: Literal["uniter"] = "uniter"
+    vocab_size: int = 30522
+    length: int = 64
+    image_size: int = 224
+    region_size: int = 32
+
+
+@dataclass(frozen=True)
+class PrefixLM:
+    """Image tokens, then text, through one decoder: full attention in the prefix, causal after it."""
+
+    image: ImageTower
+    decoder: Transformer
+    kind: Literal["prefix_lm"] = "prefix_lm"
+    vocab_size: int = 32000
+    length: int = 64
+
+
+Model = DualEncoder | CoCa | Uniter | PrefixLM
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how it is computed."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    weight: float = 1.0
+    pair: tuple[str, str] = ("image", "text")
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    form: Literal["dense", "chunked", "ring"] = "ring"
+    chunk: int = 256
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """Next-token cross-entropy of the caption, mean over its tokens."""
+
+    kind: Literal["captioning"] = "captioning"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class MaskedLanguage:
+    """Masked words (Devlin et al. 2019): of `rate`, 80 % masked, 10 % random, 10 % kept."""
+
+    kind: Literal["masked_language"] = "masked_language"
+    weight: float = 1.0
+    rate: float = 0.15
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Does the text belong to the image? Images are swapped within the batch at `rate`."""
+
+    kind: Literal["matching"] = "matching"
+    weight: float = 1.0
+    rate: float = 0.5
+
+
+Objective = Contrastive | Captioning | MaskedLanguage | Matching
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Drawn scenes, generated from a seed on first use (`multimodal/data/scenes`)."""
+
+    kind: Literal["scenes"] = "scenes"
+    split: str = "train"
+    train: int = 20000
+    image_size: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tfds:
+    """A prepared TensorFlow Datasets folder (with ArrayRecord files) or a name below `data_dir`."""
+
+    name: str
+    kind: Literal["tfds"] = "tfds"
+    split: str = "train"
+
+
+@dataclass(frozen=True)
+class ArrayRecords:
+    """ArrayRecord files of msgpack-free records: each is one `multimodal.data` example."""
+
+    path: str
+    kind: Literal["array_record"] = "array_record"
+
+
+@dataclass(frozen=True)
+class Tar:
+    """WebDataset shards, `{000..999}` patterns; `groups` keeps the parts of a split by leakage."""
+
+    path: str
+    kind: Literal["tar"] = "tar"
+
+
+Source = Scenes | Tfds | ArrayRecords | Tar
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A share of the groups (records with one value of the JSON field `by`) set aside or kept."""
+
+    by: str
+    share: float = 0.1
+    keep: Literal["train", "test"] = "train"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where examples come from and what happens to them before the model's own preprocessing.
+
+    `fields` maps what the model reads (image, text, label) to the record's names; `augment` lists
+    transforms as plain data, `{"op": NAME, ...}`; records stay together in blocks of `group` when
+    shuffled; `where` keeps records whose field has one of the values.
+    """
+
+    source: Source
+    fields: dict[str, str] = field(default_factory=lambda: {"image": "image", "text": "text"})
+    augment: tuple[dict[str, Any], ...] = ()
+    where: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    holdout: Holdout | None = None
+    shuffle: bool = True
+    group: int = 1
+    workers: int = 0
+    max_broken: float = 0.01
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one kind of step trains on and which signals it adds up over one forward pass."""
+
+    data: Data
+    objectives: dict[str, Objective]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Learning-rate multiplier for parameters whose path matches `pattern`; None freezes them."""
+
+    pattern: str
+    multiplier: float | None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`adafactor` is big_vision's form (see `training/optimizer.py`); decay skips `no_decay` paths."""
+
+    name: Literal["adamw", "adafactor", "lion"] = "adamw"
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    rsqrt_timescale: int = 10000
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    no_decay: tuple[str, ...] = (".*bias$", ".*scale$", ".*(position|token|probe|queries)$")
+    clip_norm: float | None = 1.0
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeshShape:
+    """Devices along each axis; -1 takes what is left. `slices` are joined along `data`."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    sequence: int = 1
+    slices: int = 1
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """A save every `every` steps; the newest `keep` stay, and every `keep_every`-th step for good."""
+
+    every: int = 1000
+    keep: int = 2
+    keep_every: int | None = None
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Zero-shot classification: classes named by text, averaged over `templates` with `{}`."""
+
+    data: Data
+    classes: tuple[str, ...]
+    kind: Literal["zero_shot"] = "zero_shot"
+    templates: tuple[str, ...] = ("{}",)
+    every: int = 1000
+    batch_size: int = 256
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Image-to-text and text-to-image R@1/5/10; `by` also reports R@1 for each value of a field."""
+
+    data: Data
+    kind: Literal["retrieval"] = "retrieval"
+    by: str | None = None
+    every: int = 1000
+    batch_size: int = 256
+
+
+Evaluator = ZeroShot | Retrieval
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. `accumulate` splits the batch into microbatches that share one loss."""
+
+    name: str
+    model: Model
+    tasks: dict[str, Task]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    mesh: MeshShape = field(default_factory=MeshShape)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 256
+    accumulate: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    ema: float | None = None
+    log_every: int = 50
+    profile: bool = False
+    data_dir: str = ""
+
+
+def check(config: Config) -> None:
+    """Refuses combinations of settings that cannot work. Raises UserError naming both sides."""
+    positive = {"steps": config.steps, "batch_size": config.batch_size}
+    positive |= {"accumulate": config.accumulate, "log_every": config.log_every}
+    for name, value in positive.items():
+        _require(value > 0, f"config.{name}={value}: must be positive")
+    _require(
+        config.batch_size % config.accumulate == 0,
+        f"config.batch_size={config.batch_size} does not divide into "
+        f"config.accumulate={config.accumulate} microbatches",
+    )
+    _require(bool(config.tasks), "config.tasks: a run needs at least one task")
+    for path, tower in _parts(config.model, "config.model"):
+        if isinstance(tower, Transformer):
+            _require(
+                tower.width % tower.heads == 0,
+                f"{path}.heads={tower.heads} does not divide {path}.width={tower.width}",
+            )
+        if isinstance(tower, ImageTower):
+            _require(
+                tower.image_size % tower.patch_size == 0,
+                f"{path}.patch_size={tower.patch_size} does not divide "
+                f"{path}.image_size={tower.image_size}",
+            )
+        _same(tower, path, "image_size", config.preprocessing.image_size)
+        if not isinstance(tower, Transformer):
+            _same(tower, path, "length", config.preprocessing.length)
+    names = set(_tower_names(config.model))
+    for task_name, task in config.tasks.items():
+        where = f"config.tasks.{task_name}"
+        _require(bool(task.objectives), f"{where}.objectives: a task needs at least one")
+        for name, objective in task.objectives.items():
+            for tower in getattr(objective, "pair", ()):
+                _require(
+                    tower in names,
+                    f"{where}.objectives.{name}.pair: no tower {tower!r}{nearest(tower, names)}",
+                )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def _same(part: Any, path: str, name: str, wanted: int) -> None:
+    value = getattr(part, name, wanted)
+    _require(
+        value == wanted,
+        f"{path}.{name}={value} differs from config.preprocessing.{name}={wanted}",
+    )
+
+
+def _tower_names(model: Model) -> tuple[str, ...]:
+    return tuple(model.towers) if isinstance(model, DualEncoder) else ("image", "text")
+
+
+def _parts(part: Any, path: str) -> list[tuple[str, Any]]:
+    """The model's dataclasses with their dotted paths, outermost first."""
+    parts = [(path, part)]
+    for name, value in vars(part).items():
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                parts += _parts(inner, f"{path}.{name}.{key}")
+        elif hasattr(value, "__dataclass_fields__"):
+            parts += _parts(value, f"{path}.{name}")
+    return parts
