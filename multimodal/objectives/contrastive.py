@@ -1,0 +1,115 @@
+"""Contrastive losses of two towers: softmax (CLIP) and sigmoid (SigLIP), each in three forms.
+
+The forms differ in memory and traffic only, never in value: "dense" builds the whole matrix of
+logits and is the oracle; "chunked" walks over chunks of columns in one program; "ring" keeps
+every device's rows at home and sends chunks of columns round the devices of the mesh.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from multimodal.errors import UserError
+from multimodal.objectives import contrastive_dense as dense
+from multimodal.objectives.contrastive_ring import Ring
+from multimodal.objectives.contrastive_sigmoid import fused_sigmoid_loss
+from multimodal.objectives.contrastive_softmax import fused_softmax_loss
+
+FORMS = ("dense", "chunked", "ring")
+BATCH_AXES = ("data", "fsdp")
+
+
+def softmax_loss(
+    a: jax.Array,
+    b: jax.Array,
+    log_scale: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    form: str = "dense",
+    chunk: int | None = None,
+    axes: tuple[str, ...] = BATCH_AXES,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
+) -> jax.Array:
+    """Mean of the cross entropies a -> b and b -> a over the batch (CLIP, arXiv:2103.00020).
+
+    logits[i, j] = exp(log_scale) a[i].b[j], and row i's match is column i. Rows and columns
+    that are not valid take no part, and the mean is over the valid ones; 0 if there are none.
+
+    Args:
+      a, b: L2-normalised embeddings of the two towers [batch, embed], float32 or bfloat16
+        (float64 works too); global arrays with the batch sharded over `axes`.
+      log_scale: natural log of the multiplier of the cosines, a scalar.
+      valid: [batch] bool, False for slots to leave out; None if all take part.
+      form: "dense", "chunked" or "ring". The ring takes its devices from the mesh in use
+        (`jax.set_mesh`); with no mesh, or one device along `axes`, it is the chunked form.
+      chunk: columns at a time in the chunked and ring forms; None for a size that fits all.
+      axes: mesh axes that shard the batch, for the ring.
+      precision: of the products of embeddings.
+
+    Returns: float32 scalar (float64 if an embedding is float64).
+    Raises UserError for an unknown form, unequal shapes, or a batch that the ring cannot split.
+    """
+    valid = _check(a, b, valid, form, chunk)
+    if form == "dense":
+        return dense.softmax_loss(a, b, log_scale, valid, precision)
+    ring = _ring(form, axes, a.shape[0])
+    return fused_softmax_loss(ring, chunk, precision, a, b, log_scale, valid)
+
+
+def sigmoid_loss(
+    a: jax.Array,
+    b: jax.Array,
+    log_scale: jax.Array,
+    bias: jax.Array,
+    *,
+    valid: jax.Array | None = None,
+    form: str = "dense",
+    chunk: int | None = None,
+    axes: tuple[str, ...] = BATCH_AXES,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
+) -> jax.Array:
+    """Mean over rows of the sum over columns of -log sigmoid(z l) (SigLIP, arXiv:2303.15343).
+
+    l[i, j] = exp(log_scale) a[i].b[j] + bias; z is 1 where i = j and -1 elsewhere. Pairs with
+    a row or column that is not valid are left out, and the mean is over valid rows.
+
+    `bias` is a scalar; all else as in `softmax_loss`.
+    """
+    valid = _check(a, b, valid, form, chunk)
+    if form == "dense":
+        return dense.sigmoid_loss(a, b, log_scale, bias, valid, precision)
+    ring = _ring(form, axes, a.shape[0])
+    return fused_sigmoid_loss(ring, chunk, precision, a, b, log_scale, bias, valid)
+
+
+def _check(a, b, valid, form, chunk) -> jax.Array:
+    """Refuses what cannot be right; returns `valid`, all True when it was None."""
+    if form not in FORMS:
+        raise UserError(f"contrastive loss: form {form!r} is unknown; use one of {FORMS}")
+    if a.ndim != 2 or a.shape != b.shape:
+        raise UserError(
+            f"contrastive loss: embeddings must both be [batch, embed], got {a.shape} and "
+            f"{b.shape}; give both towers the same output width and one row an example"
+        )
+    if chunk is not None and chunk < 1:
+        raise UserError(f"contrastive loss: chunk={chunk} must be at least 1, or None")
+    if valid is None:
+        return jnp.ones(a.shape[:1], bool)
+    if valid.shape != a.shape[:1]:
+        raise UserError(
+            f"contrastive loss: valid has shape {valid.shape}; it must be {a.shape[:1]}, "
+            "one flag a row of the embeddings"
+        )
+    return valid.astype(bool)
+
+
+def _ring(form: str, axes: tuple[str, ...], batch: int) -> Ring:
+    """The ring of the mesh in use; of a single device for the chunked form."""
+    if form == "chunked":
+        return Ring()
+    ring = Ring.of_mesh(jax.sharding.get_abstract_mesh(), axes)
+    if batch % ring.size:
+        raise UserError(
+            f"contrastive loss: a batch of {batch} does not divide over the {ring.size} devices "
+            f"along {ring.axes}; change the batch or the mesh, or use form='chunked'"
+        )
+    return ring
