@@ -1,0 +1,39 @@
+# Every target works from a fresh clone with Python 3.11 or newer and make; a second call reuses
+# .venv. Another interpreter: make PYTHON=python3.12 ...
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := setup.py constraints.txt
+# Processes for pytest; two fill the cores of a small CI machine.
+JOBS ?= 2
+
+.PHONY: install quickstart test test-slow lint clean
+
+install: .venv/installed
+
+quickstart: .venv/installed
+	$(BIN)/python -m multimodal.quickstart
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS)
+
+test-slow: .venv/installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written only when pip has finished, so a broken installation is made again.
+.venv/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
