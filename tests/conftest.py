@@ -1,8 +1,29 @@
-"""Eight simulated CPU devices for every test; set before jax is first imported."""
+"""Eight simulated CPU devices for every test, set before jax is first imported; no skips in CI."""
 
 import os
+
+import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 _COUNT = "--xla_force_host_platform_device_count=8"
 if _COUNT not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " " + _COUNT).strip()
+
+
+def _skipped_in_ci(config: pytest.Config) -> int:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") != "true" or reporter is None:
+        return 0
+    return len(reporter.stats.get("skipped", []))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A skipped test proves nothing: in CI it makes the run fail, whoever called skip and why."""
+    if exitstatus == pytest.ExitCode.OK and _skipped_in_ci(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if count := _skipped_in_ci(terminalreporter.config):
+        terminalreporter.write_line(f"{count} skipped: in CI every test must run", red=True)
