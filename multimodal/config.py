@@ -31,6 +31,7 @@ class Transformer:
     causal: bool = False
     cross_attention: bool = False
     dropout: float = 0.0
+    attention_dropout: float = 0.0
     drop_path: float = 0.0
     init: Literal["vit", "clip", "bert"] = "vit"
     remat: Remat = "none"
@@ -64,6 +65,7 @@ class TextTower:
     length: int = 64
     pooler: Literal["argmax", "end", "last", "first", "mean", "none"] = "last"
     end_id: int = 2
+    pad_id: int = 0
     mask_padding: bool = False
     projection: Literal["none", "linear", "linear_bias"] = "linear_bias"
     transformer: Transformer = field(default_factory=Transformer)
@@ -251,12 +253,19 @@ class Rule:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`adafactor` is big_vision's form (see `training/optimizer.py`); decay skips `no_decay` paths."""
+    """How a step changes the parameters; `training/optimizer.py` has the formulas and their order.
+
+    `adafactor` is big_vision's form: `beta2` caps its second-moment decay, `clip_update` limits the
+    root mean square of each layer's update (off there), `eps` is AdamW's alone. Lion's authors use
+    `beta2` 0.99. The decay of a step is learning rate * `weight_decay` * parameter; paths that a
+    pattern of `no_decay` matches have none. The first matching rule sets a path's multiplier.
+    """
 
     name: Literal["adamw", "adafactor", "lion"] = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "linear", "rsqrt", "constant"] = "cosine"
     warmup_steps: int = 0
+    cooldown_steps: int = 0
     final_fraction: float = 0.0
     rsqrt_timescale: int = 10000
     beta1: float = 0.9
@@ -265,6 +274,7 @@ class Optimizer:
     weight_decay: float = 0.0
     no_decay: tuple[str, ...] = (".*bias$", ".*scale$", ".*(position|token|probe|queries)$")
     clip_norm: float | None = 1.0
+    clip_update: float | None = None
     rules: tuple[Rule, ...] = ()
 
 
