@@ -113,7 +113,7 @@ class Uniter:
 
 @dataclass(frozen=True)
 class PrefixLM:
-    """Image tokens, then text, through one decoder: full attention in the prefix, causal after it."""
+    """Image tokens, then text, through one decoder: full attention in the prefix, then causal."""
 
     image: ImageTower
     decoder: Transformer
@@ -127,7 +127,7 @@ Model = DualEncoder | CoCa | Uniter | PrefixLM
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how it is computed."""
+    """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how to compute it."""
 
     kind: Literal["contrastive"] = "contrastive"
     weight: float = 1.0
@@ -291,7 +291,7 @@ class MeshShape:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """A save every `every` steps; the newest `keep` stay, and every `keep_every`-th step for good."""
+    """A save every `every` steps; the newest `keep` stay; every `keep_every`-th for good."""
 
     every: int = 1000
     keep: int = 2

@@ -1,4 +1,4 @@
-"""What a model needs of its input. It travels in the checkpoint; training and evaluation read it."""
+"""What a model needs of its input; it travels in the checkpoint, for training and evaluation."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -38,7 +38,7 @@ def from_dict(cls: type[T], values: Any, where: str = "config") -> T:
 
 
 def to_dict(value: Any) -> Any:
-    """The inverse: nested dictionaries and lists of plain JSON values, every default written out."""
+    """The inverse: nested dictionaries and lists of JSON values, every default written out."""
     if dataclasses.is_dataclass(value):
         return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
