@@ -5,14 +5,11 @@ The folder is MULTIMODAL_GOLDENS, by default ../shared/goldens beside the reposi
 
 import dataclasses
 import json
-import os
-from pathlib import Path
 
 import numpy as np
-import pytest
 from safetensors.numpy import load_file
 
-_BESIDE = Path(__file__).resolve().parents[2].parent / "shared" / "goldens"
+from tests.shared import shared_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +25,7 @@ class Golden:
 
 def load_golden(name: str) -> Golden:
     """The set `name`. With no folder of goldens at all, skips the test, or fails it under CI."""
-    root = Path(os.environ.get("MULTIMODAL_GOLDENS") or _BESIDE)
-    if not root.is_dir():
-        reason = f"no golden files at {root}; set MULTIMODAL_GOLDENS to their folder"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    folder = root / name
+    folder = shared_path("goldens") / name
     tensors = {
         key: load_file(folder / f"{key}.safetensors")
         for key in ("weights", "inputs", "outputs", "grads")
