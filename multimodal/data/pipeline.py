@@ -1,0 +1,264 @@
+"""From records to batches of arrays: source, decode, augment, fit, tokenise, batch.
+
+A global position alone decides which record is read, which of its captions is taken and how it is
+augmented. Batch k covers the positions k * batch_size and up; each process takes its slice of them.
+So batches do not depend on the number of processes or loader workers, and the number of the next
+batch is all that must be remembered to go on.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from multimodal import config
+from multimodal.data import images, transforms
+from multimodal.data.order import record_at
+from multimodal.data.record import BrokenRecord, Record, Source, look_up
+from multimodal.data.sources import open_data
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer
+from multimodal.errors import UserError
+from multimodal.preprocessing import Preprocessing
+
+Batch = dict[str, Any]
+_FIELDS = ("image", "text", "label")
+_ENDLESS = 1 << 62
+
+
+def batches(
+    data: config.Data,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    seed: int,
+    start_batch: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    data_dir: str = "",
+) -> Iterator[Batch]:
+    """Endless training batches from number `start_batch` on; `close()` the iterator when done.
+
+    A batch holds this process's part, batch_size / process_count examples: `image` uint8
+    [batch, size, size, 3], `text` int32 [batch, length], `label` int32 [batch] (each where
+    `data.fields` names it), `valid` bool [batch], `position` int64 [batch]; and for the host alone
+    `keys`, a list of str, and `broken`, a list of (key, reason). A broken record is a slot of
+    zeros with valid False, so that nothing shifts.
+
+    Raises UserError for settings or sources that cannot work, before the first batch.
+    """
+    per_process = _per_process(batch_size, process_count)
+    load = _Load(
+        source=open_data(data, data_dir),
+        fields=_checked_fields(data),
+        ops=transforms.build(data.augment, preprocessing.image_size, "data.augment"),
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        per_process=per_process,
+        process_index=process_index,
+        seed=seed,
+        shuffle=data.shuffle,
+        group=data.group,
+    )
+    collate = _Collate(load.fields, preprocessing, load_tokenizer(preprocessing.tokenizer))
+    indices = range(start_batch * per_process, _ENDLESS)
+    return _iterate(load, collate, indices, per_process, data.workers)
+
+
+def evaluation_batches(
+    data: config.Data,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    extra: Sequence[str] = (),
+    data_dir: str = "",
+) -> Iterator[Batch]:
+    """Every example once, in the order of the source, without augmentation.
+
+    As `batches`, but with `texts`, a list of all captions of each example, in place of `text`; and
+    for each field of the record in `extra` a list of its values (None where there is none).
+    The last batch is filled up with slots where valid is False: all batches have one shape, and all
+    processes see the same number of them.
+    """
+    per_process = _per_process(batch_size, process_count)
+    reserved = {*_FIELDS, "texts", "valid", "position", "keys", "broken"}
+    for name in extra:
+        if name in reserved - {"label"}:
+            raise UserError(f"data: {name!r} is not a name for an extra field")
+    source = open_data(data, data_dir, extra)
+    load = _Load(
+        source=source,
+        fields=_checked_fields(data),
+        ops=(),
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        per_process=per_process,
+        process_index=process_index,
+        seed=None,
+        extra=tuple(name for name in extra if name not in data.fields),
+    )
+    collate = _Collate(load.fields, preprocessing, None, load.extra)
+    indices = range(-(-len(source) // batch_size) * per_process)
+    return _iterate(load, collate, indices, per_process, data.workers)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """One example from its index in this process; without a seed, in order and once."""
+
+    source: Source
+    fields: dict[str, str]
+    ops: tuple[transforms.Op, ...]
+    preprocessing: Preprocessing
+    batch_size: int
+    per_process: int
+    process_index: int
+    seed: int | None
+    shuffle: bool = False
+    group: int = 1
+    extra: tuple[str, ...] = ()
+
+    def __call__(self, index: int) -> dict[str, Any]:
+        batch, slot = divmod(index, self.per_process)
+        position = batch * self.batch_size + self.process_index * self.per_process + slot
+        if self.seed is None and position >= len(self.source):
+            return {"position": position, "key": "", "broken": ""}
+        order = self.seed if self.shuffle else None
+        try:
+            record = self.source[record_at(position, len(self.source), self.group, order)]
+        except BrokenRecord as error:
+            return {"position": position, "key": error.key, "broken": error.reason}
+        example = {"position": position, "key": record["key"]}
+        example |= {name: _or_none(record, name) for name in self.extra}
+        try:
+            return example | self._read(record, position)
+        except (images.BrokenImage, KeyError, ValueError) as error:
+            return example | {"broken": str(error.args[0])}
+
+    def _read(self, record: Record, position: int) -> dict[str, Any]:
+        values = {name: look_up(record, path) for name, path in self.fields.items()}
+        if "text" in values:
+            values["text"] = _captions(values["text"])
+        if "label" in values and not isinstance(values["label"], (int, np.integer)):
+            raise ValueError(f"label {values['label']!r} is not an integer")
+        if self.seed is None:
+            rng = None
+        else:
+            rng = np.random.default_rng((self.seed, position))
+            if "text" in values:
+                values["text"] = values["text"][rng.integers(len(values["text"]))]
+        if "image" in values:
+            values["image"] = _pixels(values["image"])
+            for op in self.ops:
+                values = op(values, rng)
+            values["image"] = transforms.fit(values["image"], self.preprocessing)
+        return values
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """Examples to one batch; a tokenizer turns texts to ids, without one they stay as they are."""
+
+    fields: dict[str, str]
+    preprocessing: Preprocessing
+    tokenizer: Tokenizer | None
+    extra: tuple[str, ...] = ()
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        valid = np.array(["broken" not in e for e in examples])
+        batch: Batch = {
+            "valid": valid,
+            "position": np.array([e["position"] for e in examples], np.int64),
+            "keys": [e["key"] for e in examples],
+            "broken": [(e["key"], e["broken"]) for e in examples if e.get("broken")],
+        }
+        if "image" in self.fields:
+            size = self.preprocessing.image_size
+            batch["image"] = np.zeros((len(examples), size, size, 3), np.uint8)
+            for slot in np.flatnonzero(valid):
+                batch["image"][slot] = examples[slot]["image"]
+        if "label" in self.fields:
+            labels = [int(e["label"]) if v else 0 for e, v in zip(examples, valid, strict=True)]
+            batch["label"] = np.array(labels, np.int32)
+        if "text" in self.fields and self.tokenizer is None:
+            texts = [e["text"] if v else [] for e, v in zip(examples, valid, strict=True)]
+            batch["texts"] = texts
+        elif "text" in self.fields:
+            texts = [e["text"] for e, v in zip(examples, valid, strict=True) if v]
+            batch["text"] = np.zeros((len(examples), self.preprocessing.length), np.int32)
+            batch["text"][valid] = tokenize(texts, self.preprocessing, self.tokenizer)
+        return batch | {name: [e.get(name) for e in examples] for name in self.extra}
+
+
+def tokenize(
+    texts: Sequence[str], preprocessing: Preprocessing, tokenizer: Tokenizer
+) -> np.ndarray:
+    """Token ids, int32 [texts, length], as the model that owns `preprocessing` expects them."""
+    if preprocessing.lowercase:
+        texts = [text.lower() for text in texts]
+    return tokenizer.encode_batch(
+        texts, preprocessing.length, preprocessing.add_start, preprocessing.add_end
+    )
+
+
+def _iterate(
+    load: _Load, collate: _Collate, indices: range, per_process: int, workers: int
+) -> Iterator[Batch]:
+    dataset = grain.MapDataset.range(indices.start, indices.stop).map(load)
+    buffer = min(4 * per_process, 512)
+    examples = dataset.to_iter_dataset(
+        grain.ReadOptions(num_threads=4, prefetch_buffer_size=buffer)
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads flags, also outside of absl.app.run
+        examples = examples.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(examples.batch(per_process, batch_fn=collate))
+
+
+def _per_process(batch_size: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise UserError(f"batch_size={batch_size} does not divide among {process_count} processes")
+    return batch_size // process_count
+
+
+def _checked_fields(data: config.Data) -> dict[str, str]:
+    for name in data.fields:
+        if name not in _FIELDS:
+            raise UserError(f"data.fields.{name}: a model reads only {', '.join(_FIELDS)}")
+    if not data.fields:
+        raise UserError(f"data.fields: name at least one of {', '.join(_FIELDS)}")
+    if data.group < 1:
+        raise UserError(f"data.group={data.group}: must be positive")
+    return dict(data.fields)
+
+
+def _captions(value: Any) -> list[str]:
+    """The captions that say something; a single text counts as a list of one."""
+    texts = [value] if isinstance(value, (str, bytes)) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, (str, bytes)) for t in texts):
+        raise ValueError(f"text is neither a string nor a list of strings: {value!r}"[:200])
+    texts = [t.decode() if isinstance(t, bytes) else t for t in texts]
+    texts = [t for t in texts if t.strip()]
+    if not texts:
+        raise ValueError("empty caption")
+    return texts
+
+
+def _pixels(value: Any) -> np.ndarray:
+    if isinstance(value, bytes):
+        return images.decode(value)
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
+        return value
+    raise ValueError(f"image is neither encoded bytes nor uint8 [height, width, 3]: {type(value)}")
+
+
+def _or_none(record: Record, path: str) -> Any:
+    try:
+        return look_up(record, path)
+    except KeyError:
+        return None

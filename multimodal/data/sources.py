@@ -1,0 +1,148 @@
+"""From the settings of a source to its records: opened, filtered, and split by leakage group."""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from multimodal import config
+from multimodal.data.record import BrokenRecord, Record, Source, look_up
+from multimodal.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def open_source(
+    source: config.Source, data_dir: str = "", fields: Iterable[str] | None = None
+) -> Source:
+    """The source that `source` describes; only the top-level values that `fields` name are read.
+
+    Relative paths are looked for below `data_dir` when it is given.
+    """
+    fields = None if fields is None else tuple(fields)
+    # A source's own dependencies are loaded only where it is used.
+    match source:
+        case config.Scenes():
+            from multimodal.data import scenes
+            from multimodal.data.tfds import TfdsSource
+
+            folder = scenes.prepare(
+                data_dir, seed=source.seed, image_size=source.image_size, train=source.train
+            )
+            return TfdsSource(str(folder), source.split, fields)
+        case config.Tfds():
+            from multimodal.data.tfds import TfdsSource, folder_of
+
+            return TfdsSource(folder_of(source.name, data_dir), source.split, fields)
+        case config.ArrayRecords():
+            from multimodal.data.array_record import ArrayRecordSource
+
+            return ArrayRecordSource(_below(data_dir, source.path), fields)
+        case config.Tar():
+            from multimodal.data.tar import TarSource
+
+            return TarSource(_below(data_dir, source.path), fields)
+    raise UserError(f"data.source: no source of kind {getattr(source, 'kind', source)!r}")
+
+
+class Selection:
+    """Some records of a source, by index."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self.source, self.indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[int(self.indices[index])]
+
+
+def open_data(data: config.Data, data_dir: str = "", extra: Iterable[str] = ()) -> Source:
+    """The records of `data` after `where` and `holdout`, holding `data.fields` and `extra`.
+
+    Raises UserError when none is left, or when no record at hand has one of the fields.
+    """
+    source = open_source(data.source, data_dir, (*data.fields.values(), *extra))
+    if data.where or data.holdout:
+        asked = [*data.where] + ([data.holdout.by] if data.holdout else [])
+        criteria = open_source(data.source, data_dir, asked)
+        source = Selection(source, _select(criteria, data))
+    if len(source) == 0:
+        raise UserError(f"data: no record of {data.source} is left by where and holdout")
+    _check_fields(source, data, data_dir)
+    return source
+
+
+def in_test(group: Any, share: float) -> bool:
+    """Whether a leakage group belongs to the held-out `share`: a fixed hash of its name decides.
+
+    Neither the order nor the number of records matters, so a group stays on its side when data are
+    added, and no group is ever on both.
+    """
+    digest = hashlib.blake2b(str(group).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def _select(source: Source, data: config.Data) -> np.ndarray:
+    """Indices of the records kept. One whose criteria cannot be read is on no side of a split."""
+    kept, unreadable = [], 0
+    for i in range(len(source)):
+        try:
+            record = source[i]
+            if all(_matches(look_up(record, n), values) for n, values in data.where.items()):
+                if data.holdout is not None:
+                    test = in_test(look_up(record, data.holdout.by), data.holdout.share)
+                    if test != (data.holdout.keep == "test"):
+                        continue
+                kept.append(i)
+        except (BrokenRecord, KeyError) as error:
+            unreadable += 1
+            problem = error
+    if unreadable:
+        log.warning(
+            "%d of %d records left out of where and holdout: %s", unreadable, i + 1, problem
+        )
+    return np.array(kept, np.int64)
+
+
+def _matches(value: Any, accepted: tuple[int | str, ...]) -> bool:
+    return any(v in accepted for v in value) if isinstance(value, list) else value in accepted
+
+
+def _check_fields(source: Source, data: config.Data, data_dir: str) -> None:
+    """A field that none of the first records has is a misspelt name, not broken data."""
+    missing: dict[str, int] = {}
+    seen = 0
+    for i in range(min(len(source), 16)):
+        try:
+            record = source[i]
+        except BrokenRecord:
+            continue
+        seen += 1
+        for name, path in data.fields.items():
+            try:
+                look_up(record, path)
+            except KeyError:
+                missing[name] = missing.get(name, 0) + 1
+    for name, count in missing.items():
+        if count == seen:
+            whole = open_source(data.source, data_dir)
+            found = {n for i in range(min(len(whole), 4)) for n in _names(whole, i)}
+            known = ", ".join(sorted(found))
+            raise UserError(
+                f"data.fields.{name}: no record has {data.fields[name]!r}; records have: {known}"
+            )
+
+
+def _names(source: Source, index: int) -> list[str]:
+    try:
+        return list(source[index])
+    except BrokenRecord:
+        return []
+
+
+def _below(data_dir: str, path: str) -> str:
+    return path if not data_dir or path.startswith(("/", "~")) else f"{data_dir}/{path}"

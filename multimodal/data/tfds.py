@@ -1,0 +1,104 @@
+"""Prepared TensorFlow Datasets, read without TensorFlow; pictures stay encoded until needed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from multimodal.data.record import BrokenRecord, Record, wanted
+from multimodal.errors import UserError
+
+
+class TfdsSource:
+    """Records of one split (TFDS slicing such as `train[:90%]` too) of a folder that TFDS prepared.
+
+    Text features become str, images their encoded bytes, class labels int, sequences lists.
+    Raises UserError when the folder holds no random-access data set or no such split.
+    """
+
+    def __init__(self, folder: str, split: str, fields: Iterable[str] | None = None):
+        self._arguments = (folder, split, None if fields is None else tuple(fields))
+        try:
+            builder = tfds.builder_from_directory(folder)
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            self._source = builder.as_data_source(split, deserialize_method=raw)
+        except Exception as error:  # TFDS raises a different class for each way to be wrong
+            why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise UserError(
+                f"data.source: cannot read split {split!r} of {folder}: {why}"
+            ) from None
+        features = builder.info.features
+        asked = {n: f for n, f in features.items() if n == "key" or wanted(n, fields)}
+        self._features = tfds.features.FeaturesDict(asked)
+        self._decoders = _keep_encoded(self._features)
+        self._split = split
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TfdsSource, self._arguments
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        key = f"{self._split}/{index}"
+        try:
+            raw = self._source[index]
+            values = self._features.deserialize_example_np(raw, decoders=self._decoders)
+            return {"key": key} | _plain(self._features, values)
+        except Exception as error:
+            raise BrokenRecord(key, f"cannot be read: {error!r}"[:200]) from error
+
+
+def folder_of(name: str, data_dir: str) -> str:
+    """The version folder of data set `name`: a path to it, or a name below `data_dir`.
+
+    Below a name the newest version is taken. Raises UserError when there is none.
+    """
+    for base in (Path(name).expanduser(), Path(data_dir or "~/tensorflow_datasets") / name):
+        found = [p.parent for p in base.expanduser().rglob("dataset_info.json")]
+        if found:
+            return str(max(found, key=_version))
+    raise UserError(
+        f"data.source.name: no prepared data set at {name!r} or below {data_dir or 'data_dir'!r}; "
+        "a folder with dataset_info.json is expected"
+    )
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    parts = folder.name.split(".")
+    return tuple(int(p) for p in parts) if all(p.isdigit() for p in parts) else ()
+
+
+def _keep_encoded(features: tfds.features.FeaturesDict) -> dict[str, Any]:
+    decoders: dict[str, Any] = {}
+    for name, feature in features.items():
+        if isinstance(feature, tfds.features.FeaturesDict):
+            decoders[name] = _keep_encoded(feature)
+        elif isinstance(feature, tfds.features.Image):
+            decoders[name] = tfds.decode.SkipDecoding()
+    return decoders
+
+
+def _plain(feature: Any, value: Any) -> Any:
+    """What TFDS returns as Python values: text as str, short arrays as lists."""
+    if isinstance(feature, tfds.features.FeaturesDict):
+        return {name: _plain(feature[name], value[name]) for name in value}
+    if isinstance(feature, tfds.features.Sequence):
+        if isinstance(feature.feature, tfds.features.FeaturesDict):
+            return {name: _plain_list(feature.feature[name], v) for name, v in value.items()}
+        return _plain_list(feature.feature, value)
+    if isinstance(feature, tfds.features.Text) and isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _plain_list(feature: Any, values: Any) -> Any:
+    if isinstance(feature, tfds.features.Text):
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return values.tolist()
+    return values

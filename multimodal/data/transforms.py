@@ -1,0 +1,216 @@
+"""Augmentations as plain data, `{"op": NAME, option: value}`, and the model's own resize.
+
+Each is a frozen dataclass called as `op(example, rng)`; it reads and replaces `example["image"]`,
+uint8 [height, width, 3], and draws from `rng` only. A new augmentation is one class and one line in
+`OPS`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from multimodal.errors import UserError
+from multimodal.preprocessing import Preprocessing
+from multimodal.schema import from_dict, nearest
+
+Example = dict[str, Any]
+Op = Callable[[Example, np.random.Generator], Example]
+
+cv2.setNumThreads(0)  # the pipeline has its own threads and processes
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A crop of a random share of the area and aspect ratio (Szegedy et al. 2015), resized.
+
+    `size` 0 stands for the model's image size.
+    """
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: int = 0
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        height, width = image.shape[:2]
+        area = height * width * rng.uniform(*self.scale)
+        aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+        h = min(height, max(1, round(math.sqrt(area / aspect))))
+        w = min(width, max(1, round(math.sqrt(area * aspect))))
+        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+        crop = image[top : top + h, left : left + w]
+        return example | {"image": _resize_fast(crop, self.size or max(h, w))}
+
+
+@dataclass(frozen=True)
+class RandomShift:
+    """Moves the picture by up to `share` of its sides; the border pixels fill what is uncovered."""
+
+    share: float = 0.125
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        height, width = image.shape[:2]
+        limits = int(height * self.share), int(width * self.share)
+        down, right = (int(rng.integers(-limit, limit + 1)) for limit in limits)
+        rows = np.clip(np.arange(height) - down, 0, height - 1)
+        columns = np.clip(np.arange(width) - right, 0, width - 1)
+        return example | {"image": image[rows[:, None], columns]}
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors left and right with probability `chance`; not for captions that tell the sides."""
+
+    chance: float = 0.5
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= self.chance:
+            return example
+        return example | {"image": np.ascontiguousarray(example["image"][:, ::-1])}
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Brightness, contrast and saturation, each times a factor within 1 +- its option, in turn."""
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    chance: float = 1.0
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        draws = rng.random(4)
+        if draws[3] >= self.chance:
+            return example
+        options = (self.brightness, self.contrast, self.saturation)
+        brightness, contrast, saturation = (
+            max(0.0, 1 + option * (2 * draw - 1))
+            for option, draw in zip(options, draws[:3], strict=True)
+        )
+        image = example["image"].astype(np.float32) * brightness
+        mean = _grey(image).mean()
+        image = mean + (image - mean) * contrast
+        grey = _grey(image)[..., None]
+        image = grey + (image - grey) * saturation
+        return example | {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
+
+
+@dataclass(frozen=True)
+class RandomGrayscale:
+    """Takes the colour away with probability `chance` (luma of ITU-R BT.601)."""
+
+    chance: float = 0.1
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= self.chance:
+            return example
+        grey = np.rint(_grey(example["image"].astype(np.float32))).astype(np.uint8)
+        return example | {"image": np.repeat(grey[..., None], 3, axis=2)}
+
+
+@dataclass(frozen=True)
+class RandomErase:
+    """Paints a rectangle of a random share of the area with `fill` (Zhong et al. 2017)."""
+
+    chance: float = 0.25
+    scale: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
+    fill: int = 127
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        if rng.random() >= self.chance:
+            return example
+        image = example["image"].copy()
+        height, width = image.shape[:2]
+        area = height * width * rng.uniform(*self.scale)
+        aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+        h = min(height, max(1, round(math.sqrt(area / aspect))))
+        w = min(width, max(1, round(math.sqrt(area * aspect))))
+        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+        image[top : top + h, left : left + w] = self.fill
+        return example | {"image": image}
+
+
+OPS: dict[str, type] = {
+    "random_resized_crop": RandomResizedCrop,
+    "random_shift": RandomShift,
+    "flip": Flip,
+    "color_jitter": ColorJitter,
+    "random_grayscale": RandomGrayscale,
+    "random_erase": RandomErase,
+}
+
+
+def build(ops: Sequence[dict[str, Any]], image_size: int, where: str = "augment") -> tuple[Op, ...]:
+    """The transforms that `ops` describe. Raises UserError for an unknown op or option."""
+    built = []
+    for i, values in enumerate(ops):
+        name = values.get("op")
+        if name not in OPS:
+            raise UserError(f"{where}[{i}].op: no transform {name!r}{nearest(str(name), OPS)}")
+        options = {key: value for key, value in values.items() if key != "op"}
+        op = from_dict(OPS[name], options, f"{where}[{i}]")
+        built.append(replace(op, size=image_size) if getattr(op, "size", None) == 0 else op)
+    return tuple(built)
+
+
+_PIL = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "area": Image.Resampling.BOX,
+}
+
+
+def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """The model's own resize: uint8 [height, width, 3] to [size, size, 3], any aspect ratio.
+
+    Antialiased when shrinking, as Pillow computes it; training and evaluation both end with it, so
+    they cannot differ.
+    """
+    size = preprocessing.image_size
+    height, width = image.shape[:2]
+    if height == width == size:
+        return image
+    how = _PIL[preprocessing.interpolation]
+    picture = Image.fromarray(image)
+    match preprocessing.resize:
+        case "squash":
+            return np.asarray(picture.resize((size, size), how))
+        case "crop":
+            return np.asarray(_crop(picture, size, how))
+        case "pad":
+            scale = size / max(height, width)
+            h, w = max(1, round(height * scale)), max(1, round(width * scale))
+            out = np.full((size, size, 3), preprocessing.pad_value, np.uint8)
+            top, left = (size - h) // 2, (size - w) // 2
+            out[top : top + h, left : left + w] = np.asarray(picture.resize((w, h), how))
+            return out
+
+
+def _crop(picture: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
+    """Short side to `size`, then the centre; equal to resizing the whole and cutting."""
+    width, height = picture.size
+    short = min(width, height)
+    # The long side is cut down (not rounded), as torchvision and the CLIP reference do.
+    w, h = size * width // short, size * height // short
+    left, top = round((w - size) / 2), round((h - size) / 2)
+    return picture.resize((w, h), how).crop((left, top, left + size, top + size))
+
+
+def _resize_fast(image: np.ndarray, size: int) -> np.ndarray:
+    """To a square; the mean over areas when shrinking, cubic when growing."""
+    if image.shape[:2] == (size, size):
+        return np.ascontiguousarray(image)
+    shrinks = min(image.shape[:2]) >= size
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return image @ np.array([0.299, 0.587, 0.114], np.float32)
