@@ -5,6 +5,8 @@ logits and is the oracle; "chunked" walks over chunks of columns in one program;
 every device's rows at home and sends chunks of columns round the devices of the mesh.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -41,7 +43,8 @@ def softmax_loss(
       valid: [batch] bool, False for slots to leave out; None if all take part.
       form: "dense", "chunked" or "ring". The ring takes its devices from the mesh in use
         (`jax.set_mesh`); with no mesh, or one device along `axes`, it is the chunked form.
-      chunk: columns at a time in the chunked and ring forms; None for a size that fits all.
+      chunk: rows and columns at a time in the chunked and ring forms; None for a size that
+        suits the device.
       axes: mesh axes that shard the batch, for the ring.
       precision: of the products of embeddings.
 
@@ -51,8 +54,8 @@ def softmax_loss(
     valid = _check(a, b, valid, form, chunk)
     if form == "dense":
         return dense.softmax_loss(a, b, log_scale, valid, precision)
-    ring = _ring(form, axes, a.shape[0])
-    return fused_softmax_loss(ring, chunk, precision, a, b, log_scale, valid)
+    ring = _ring(form, chunk, axes, a.shape[0])
+    return fused_softmax_loss(ring, precision, a, b, log_scale, valid)
 
 
 def sigmoid_loss(
@@ -77,8 +80,8 @@ def sigmoid_loss(
     valid = _check(a, b, valid, form, chunk)
     if form == "dense":
         return dense.sigmoid_loss(a, b, log_scale, bias, valid, precision)
-    ring = _ring(form, axes, a.shape[0])
-    return fused_sigmoid_loss(ring, chunk, precision, a, b, log_scale, bias, valid)
+    ring = _ring(form, chunk, axes, a.shape[0])
+    return fused_sigmoid_loss(ring, precision, a, b, log_scale, bias, valid)
 
 
 def _check(a, b, valid, form, chunk) -> jax.Array:
@@ -102,14 +105,14 @@ def _check(a, b, valid, form, chunk) -> jax.Array:
     return valid.astype(bool)
 
 
-def _ring(form: str, axes: tuple[str, ...], batch: int) -> Ring:
+def _ring(form: str, chunk: int | None, axes: tuple[str, ...], batch: int) -> Ring:
     """The ring of the mesh in use; of a single device for the chunked form."""
-    if form == "chunked":
-        return Ring()
-    ring = Ring.of_mesh(jax.sharding.get_abstract_mesh(), axes)
+    ring = Ring()
+    if form == "ring":
+        ring = Ring.of_mesh(jax.sharding.get_abstract_mesh(), axes)
     if batch % ring.size:
         raise UserError(
             f"contrastive loss: a batch of {batch} does not divide over the {ring.size} devices "
             f"along {ring.axes}; change the batch or the mesh, or use form='chunked'"
         )
-    return ring
+    return dataclasses.replace(ring, tile=chunk, chunk=chunk) if chunk else ring

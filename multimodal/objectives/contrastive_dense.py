@@ -13,7 +13,7 @@ def softmax_loss(a, b, log_scale, valid, precision) -> jax.Array:
     match = jnp.diagonal(logits)
     rows = jax.nn.logsumexp(logits, axis=1) - match
     columns = jax.nn.logsumexp(logits, axis=0) - match
-    return jnp.sum(jnp.where(valid, rows + columns, 0)) / (2 * count(valid, logits.dtype))
+    return jnp.sum(jnp.where(valid, rows + columns, 0)) / (2 * jnp.maximum(valid.sum(), 1))
 
 
 def sigmoid_loss(a, b, log_scale, bias, valid, precision) -> jax.Array:
@@ -21,7 +21,7 @@ def sigmoid_loss(a, b, log_scale, bias, valid, precision) -> jax.Array:
     logits, both = _logits(a, b, log_scale, valid, precision)
     signs = 2 * jnp.eye(len(a), dtype=logits.dtype) - 1
     losses = -jax.nn.log_sigmoid(signs * (logits + jnp.asarray(bias, logits.dtype)))
-    return jnp.sum(jnp.where(both, losses, 0)) / count(valid, logits.dtype)
+    return jnp.sum(jnp.where(both, losses, 0)) / jnp.maximum(valid.sum(), 1)
 
 
 def _logits(a, b, log_scale, valid, precision):
@@ -40,8 +40,3 @@ def similarity(a, b, dtype, precision) -> jax.Array:
 def compute_dtype(a, b) -> jnp.dtype:
     """float32, or float64 if an embedding is that."""
     return jnp.promote_types(jnp.result_type(a, b), jnp.float32)
-
-
-def count(valid, dtype) -> jax.Array:
-    """Number of valid slots, at least 1 so that an empty batch gives 0 / 1."""
-    return jnp.maximum(jnp.sum(valid), 1).astype(dtype)

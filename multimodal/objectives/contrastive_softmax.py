@@ -15,28 +15,29 @@ from multimodal.objectives.contrastive_dense import MASKED, compute_dtype, simil
 from multimodal.objectives.contrastive_ring import Ring, tour
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def fused_softmax_loss(ring: Ring, chunk, precision, a, b, log_scale, valid) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def fused_softmax_loss(ring: Ring, precision, a, b, log_scale, valid) -> jax.Array:
     """See `contrastive.softmax_loss`."""
-    return _forward(ring, chunk, precision, a, b, log_scale, valid)[0]
+    return _forward(ring, precision, a, b, log_scale, valid)[0]
 
 
-def _forward(ring, chunk, precision, a, b, log_scale, valid):
-    walk = partial(_loss_walk, ring, chunk, precision)
-    loss, *sums = ring.run(walk, (0, 1, 1, 1, 1), a, b, log_scale, valid)
-    return loss, (a, b, log_scale, valid, *sums)
+def _forward(ring, precision, a, b, log_scale, valid):
+    walk = partial(_loss_walk, ring, precision)
+    loss, n, *sums = ring.run(walk, (0, 0, 1, 1, 1, 1), a, b, log_scale, valid)
+    return loss / (2 * n), (n, a, b, log_scale, valid, *sums)
 
 
-def _backward(ring, chunk, precision, residuals, cotangent):
-    walk = partial(_gradient_walk, ring, chunk, precision)
-    return *ring.run(walk, (2, 2, 0), cotangent, *residuals), None
+def _backward(ring, precision, residuals, cotangent):
+    n, *arguments = residuals
+    walk = partial(_gradient_walk, ring, precision)
+    return *ring.run(walk, (2, 2, 0), cotangent / (2 * n), *arguments), None
 
 
 fused_softmax_loss.defvjp(_forward, _backward)
 
 
-def _loss_walk(ring, chunk, precision, a, b, log_scale, valid):
-    """The loss, and maximum and sum of every row and of every column."""
+def _loss_walk(ring, precision, a, b, log_scale, valid):
+    """Sum of all losses, count of rows, maximum and sum of every row and of every column."""
     dtype = compute_dtype(a, b)
     scale = jnp.exp(log_scale.astype(dtype))
 
@@ -50,12 +51,11 @@ def _loss_walk(ring, chunk, precision, a, b, log_scale, valid):
 
     zeros = jnp.zeros(len(a), dtype)
     masked = jnp.full(len(a), MASKED, dtype)
-    notes = tour(ring, chunk, meet, valid, a, b, (masked, zeros, zeros), (masked, zeros))
+    notes = tour(ring, meet, valid, a, b, (masked, zeros, zeros), (masked, zeros))
     (row_max, row_sum, match), (column_max, column_sum) = notes
     losses = (row_max - match) + jnp.log(row_sum) + (column_max - match) + jnp.log(column_sum)
-    n = jnp.maximum(ring.sum(valid), 1).astype(dtype)
-    loss = ring.sum(jnp.where(valid, losses, 0)) / (2 * n)
-    return loss, row_max, row_sum, column_max, column_sum
+    loss = ring.sum(jnp.where(valid, losses, 0))
+    return loss, ring.count(valid, dtype), row_max, row_sum, column_max, column_sum
 
 
 def _add(running, logits, axis):
@@ -66,12 +66,11 @@ def _add(running, logits, axis):
     return new_max, old_sum * jnp.exp(old_max - new_max) + new
 
 
-def _gradient_walk(ring, chunk, precision, cotangent, a, b, log_scale, valid, *sums):
-    """Gradients for a, b and log_scale, times the cotangent of the loss."""
+def _gradient_walk(ring, precision, weight, a, b, log_scale, valid, *sums):
+    """Gradients for a, b and log_scale of `weight` times the sum of all losses."""
     dtype = compute_dtype(a, b)
     row_max, row_sum, column_max, column_sum = sums
     scale = jnp.exp(log_scale.astype(dtype))
-    weight = cotangent / (2 * jnp.maximum(ring.sum(valid), 1).astype(dtype))
 
     def meet(rows, columns, da, db, both, same):
         (a, row_max, row_sum), (b, column_max, column_sum) = rows, columns
@@ -88,7 +87,7 @@ def _gradient_walk(ring, chunk, precision, cotangent, a, b, log_scale, valid, *s
 
     rows, columns = (a, row_max, row_sum), (b, column_max, column_sum)
     zeros = partial(jnp.zeros, dtype=dtype)
-    da, db = tour(ring, chunk, meet, valid, rows, columns, zeros(a.shape), zeros(b.shape))
+    da, db = tour(ring, meet, valid, rows, columns, zeros(a.shape), zeros(b.shape))
     # As logits = scale a.b, the derivative by log scale is the sum of a * da.
     d_scale = ring.sum(jnp.where(valid[:, None], a * da, 0))
     return da.astype(a.dtype), db.astype(b.dtype), d_scale.astype(log_scale.dtype)
