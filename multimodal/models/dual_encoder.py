@@ -1,0 +1,77 @@
+"""Named towers in one space, compared pair by pair (CLIP, SigLIP, LiT)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from multimodal import config
+from multimodal.models.layers import fold, parameter
+from multimodal.models.towers import LanguageTower, VisionTower
+from multimodal.parallel.rules import constrain
+from multimodal.preprocessing import Preprocessing
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """Unit length along the last dimension, float32."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
+class Temperature(nnx.Module):
+    """Learnt log of the scale of the logits, clipped from above, and SigLIP's bias."""
+
+    def __init__(self, scale: float, largest: float | None, bias: float | None, *, rngs: nnx.Rngs):
+        constant = jax.nn.initializers.constant
+        self.largest = largest
+        self.scale = parameter(constant(scale), rngs, (), ())
+        self.bias = None if bias is None else parameter(constant(bias), rngs, (), ())
+
+    def __call__(self) -> dict[str, jax.Array]:
+        scale = self.scale[...]
+        if self.largest is not None:
+            scale = jnp.minimum(scale, self.largest)
+        return {"log_scale": scale} | ({} if self.bias is None else {"bias": self.bias[...]})
+
+
+class DualEncoder(nnx.Module):
+    """`config.DualEncoder`: every tower that the batch has an entry for is run."""
+
+    def __init__(
+        self,
+        settings: config.DualEncoder,
+        preprocessing: Preprocessing,
+        dtype: str,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        towers = {}
+        for name, tower in settings.towers.items():
+            if isinstance(tower, config.ImageTower):
+                towers[name] = VisionTower(tower, preprocessing, settings.embed, dtype, rngs=rngs)
+            else:
+                towers[name] = LanguageTower(tower, settings.embed, dtype, rngs=rngs)
+        self.towers = nnx.Dict(towers)
+        s = settings
+        self.temperature = nnx.Dict(
+            {
+                "-".join(pair): Temperature(
+                    s.logit_scale_init, s.logit_scale_max, s.logit_bias_init, rngs=rngs
+                )
+                for pair in settings.pairs
+            }
+        )
+
+    def __call__(self, batch: dict, key: jax.Array | None = None) -> dict:
+        """{tower: [batch, embed] unit vectors, "temperature": {pair: {"log_scale", "bias"}}}."""
+        outputs = {
+            name: self.encode(name, batch[name], key=fold(key, number))
+            for number, name in enumerate(sorted(self.towers))
+            if name in batch
+        }
+        outputs["temperature"] = {pair: t() for pair, t in self.temperature.items()}
+        return outputs
+
+    def encode(self, name: str, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Unit vectors [batch, embed] of one tower, float32."""
+        embedding = self.towers[name](inputs, key=key)["embedding"]
+        return constrain(normalise(embedding), "batch", None)

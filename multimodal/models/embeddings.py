@@ -1,0 +1,99 @@
+"""Pictures and token ids to sequences of vectors."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import nnx
+from jax.nn.initializers import Initializer, zeros
+
+from multimodal.models.initializers import EdgeInit
+from multimodal.models.layers import Linear, parameter
+from multimodal.parallel.rules import constrain
+
+
+class PatchEmbed(nnx.Module):
+    """Non-overlapping patches through one linear map (a strided convolution), row by row.
+
+    A uint8 picture is normalised here, on the device; a float one is taken as normalised.
+    """
+
+    def __init__(
+        self,
+        patch_size: int,
+        width: int,
+        init: EdgeInit,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        dtype: str,
+        bias: bool,
+        rngs: nnx.Rngs,
+    ):
+        self.patch_size, self.mean, self.std, self.dtype = patch_size, mean, std, dtype
+        axes = (None, "embed")
+        self.linear = Linear(3 * patch_size**2, width, axes, init.patch, rngs=rngs, bias=bias)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        # [batch, height, width, 3] -> [batch, length, embed]
+        if images.dtype == jnp.uint8:
+            mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+            images = (images.astype(jnp.float32) / 255 - mean) / std
+        p = self.patch_size
+        patches = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=p, q=p)
+        return constrain(self.linear(patches.astype(self.dtype)), "batch", "length", None)
+
+
+class TokenEmbed(nnx.Module):
+    """A table of vectors by token id; `logits` uses the same table the other way."""
+
+    def __init__(
+        self, vocab_size: int, width: int, init: Initializer, *, dtype: str, rngs: nnx.Rngs
+    ):
+        self.dtype = dtype
+        self.table = parameter(init, rngs, (vocab_size, width), ("vocab", "embed"))
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        # [batch, length] -> [batch, length, embed]. The table is gathered whole first: looking up
+        # rows in a table split over two mesh axes makes XLA rematerialise it in full.
+        table = constrain(self.table[...].astype(self.dtype), None, None)
+        return constrain(jnp.take(table, ids, axis=0), "batch", "length", None)
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """Scores of every token, float32 [batch, length, vocab]."""
+        table = self.table[...].astype(x.dtype)
+        scores = jnp.einsum("bld,vd->blv", x, table, preferred_element_type=jnp.float32)
+        return constrain(scores, "batch", "length", "vocab")
+
+
+class Positions(nnx.Module):
+    """A learnt vector a position."""
+
+    def __init__(self, length: int, width: int, init: Initializer, *, rngs: nnx.Rngs):
+        self.position = parameter(init, rngs, (length, width), (None, "embed"))
+
+    def __call__(self, x: jax.Array, start: jax.Array | int = 0) -> jax.Array:
+        table = self.position[...]
+        if x.shape[1] > table.shape[0]:
+            raise ValueError(f"{x.shape[1]} positions, but only {table.shape[0]} were learnt")
+        rows = jax.lax.dynamic_slice_in_dim(table, start, x.shape[1])
+        return x + rows.astype(x.dtype)
+
+
+class ClassToken(nnx.Module):
+    """A learnt vector put before the sequence, or after it."""
+
+    def __init__(self, width: int, init: Initializer = zeros, *, rngs: nnx.Rngs):
+        self.token = parameter(init, rngs, (1, width), (None, "embed"))
+
+    def __call__(self, x: jax.Array, last: bool = False) -> jax.Array:
+        token = jnp.broadcast_to(self.token[...].astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
+        return jnp.concatenate([x, token] if last else [token, x], axis=1)
+
+
+def drop_patches(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Keeps a random share 1 - rate of the patches of each picture (Li et al. 2023, FLIP)."""
+    if key is None or rate == 0.0:
+        return x
+    keep = max(1, int(round(x.shape[1] * (1 - rate))))
+    order = jnp.argsort(jax.random.uniform(key, x.shape[:2]), axis=1)[:, :keep]
+    return jnp.take_along_axis(x, order[..., None], axis=1)

@@ -1,0 +1,102 @@
+"""A stack of equal blocks: one block's graph, parameters with a leading layers axis, one scan."""
+
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from multimodal.config import Transformer
+from multimodal.models.attention import Cache
+from multimodal.models.block import Block
+
+POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+CAPTURES = ("hidden", "attention", "cross_attention")
+
+
+def _prepend_layers(state: nnx.State) -> nnx.State:
+    for _, leaf in nnx.to_flat_state(state):
+        leaf.set_metadata("axes", ("layers", *leaf.get_metadata("axes")))
+    return state
+
+
+class Stack(nnx.Module):
+    """`settings.depth` blocks applied one after the other."""
+
+    def __init__(self, settings: Transformer, *, rngs: nnx.Rngs):
+        self.settings = settings
+        make = lambda key: Block(settings, rngs=nnx.Rngs(params=key))  # noqa: E731
+        keys = jax.random.split(rngs.params(), settings.depth)
+        graph, _ = nnx.split(nnx.eval_shape(make, keys[0]))
+        stacked = jax.vmap(lambda key: nnx.state(make(key)))(keys)
+        self.blocks = nnx.merge(graph, _prepend_layers(stacked))
+
+    def __call__(
+        self,
+        x: jax.Array,  # [batch, length, embed]
+        *,
+        mask: jax.Array | None = None,  # broadcasts to [batch, heads, length, keys]
+        context: jax.Array | None = None,
+        context_mask: jax.Array | None = None,
+        cache: Cache | None = None,  # leaves with a leading layers axis
+        capture: tuple[str, ...] = (),
+        key: jax.Array | None = None,
+    ) -> tuple[jax.Array, dict]:
+        """The last hidden state and what was captured, each with a leading layers axis.
+
+        `capture` names any of hidden (depth + 1 entries, the input first), attention,
+        cross_attention; the updated cache is there whenever one was given.
+        """
+        s = self.settings
+        graph, params = nnx.split(self.blocks)
+        rates = jnp.linspace(0.0, s.drop_path, s.depth)
+        keys = None if key is None else jax.random.split(key, s.depth)
+
+        def body(x, layer):
+            params, rate, key, cache = layer
+            block = nnx.merge(graph, params)
+            y, extras = block(
+                x,
+                mask=mask,
+                context=context,
+                context_mask=context_mask,
+                cache=cache,
+                drop_path_rate=rate,
+                key=key,
+            )
+            kept = {name: extras[name] for name in capture if name in extras}
+            if "hidden" in capture:
+                kept["hidden"] = y
+            if cache is not None:
+                kept["cache"] = extras["cache"]
+            return y, kept
+
+        if s.remat != "none":
+            body = jax.checkpoint(body, policy=POLICIES[s.remat], prevent_cse=not s.scan)
+        layers = (nnx.to_pure_dict(params), rates, keys, cache)
+        first = x
+        if s.scan:
+            x, kept = jax.lax.scan(body, x, layers)
+        else:
+            steps = []
+            for i in range(s.depth):
+                x, extras = body(x, jax.tree.map(operator.itemgetter(i), layers))
+                steps.append(extras)
+            kept = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
+        if "hidden" in capture:
+            kept["hidden"] = jnp.concatenate([first[None], kept["hidden"]])
+        return x, kept
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def empty_cache(settings: Transformer, batch: int, length: int, dtype: str) -> Cache:
+    """A cache for `length` positions of every layer of a stack; zeros, nothing used."""
+    head_dim = settings.width // settings.heads
+    shape = (settings.depth, batch, length, settings.heads, head_dim)
+    used = jnp.zeros((settings.depth,), jnp.int32)
+    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), used)

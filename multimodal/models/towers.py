@@ -1,0 +1,149 @@
+"""One tower a modality: a raw array in, one embedding and the sequence of tokens out."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from multimodal.config import ImageTower, TextTower, Transformer
+from multimodal.models.embeddings import (
+    ClassToken,
+    PatchEmbed,
+    Positions,
+    TokenEmbed,
+    drop_patches,
+)
+from multimodal.models.initializers import block_init, edge_init
+from multimodal.models.layers import LayerNorm, Linear, dropout, fold
+from multimodal.models.poolers import MapPooler, mean_pool, pool_at
+from multimodal.models.stack import Stack
+from multimodal.preprocessing import Preprocessing
+
+
+def _projection(kind: str, width: int, embed: int, init, rngs: nnx.Rngs) -> Linear | None:
+    if kind == "none":
+        return None
+    bias = kind == "linear_bias"
+    return Linear(width, embed, ("embed", None), init.projection, rngs=rngs, bias=bias)
+
+
+def _map_pooler(t: Transformer, rngs: nnx.Rngs) -> MapPooler:
+    init = block_init(t.init, t.width, t.depth)
+    return MapPooler(t.width, t.heads, t.mlp, t.activation, t.norm_eps, init, rngs=rngs)
+
+
+class VisionTower(nnx.Module):
+    """Vision Transformer over one picture (see `config.ImageTower`)."""
+
+    def __init__(
+        self,
+        settings: ImageTower,
+        preprocessing: Preprocessing,
+        embed: int,
+        dtype: str,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        s, t = settings, settings.transformer
+        self.settings = s
+        init = edge_init(t.init, t.width)
+        self.patches = PatchEmbed(
+            s.patch_size,
+            t.width,
+            init,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            dtype=dtype,
+            bias=s.patch_bias,
+            rngs=rngs,
+        )
+        self.class_token = (
+            ClassToken(t.width, init.class_token, rngs=rngs) if s.class_token else None
+        )
+        length = (s.image_size // s.patch_size) ** 2 + s.class_token
+        self.positions = Positions(length, t.width, init.image_position, rngs=rngs)
+        self.pre_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.pre_norm else None
+        self.stack = Stack(t, rngs=rngs)
+        self.final_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.final_norm else None
+        self.pooler = _map_pooler(t, rngs) if s.pooler == "map" else None
+        self.projection = _projection(s.projection, t.width, embed, init, rngs)
+
+    def __call__(
+        self,
+        images: jax.Array,  # [batch, height, width, 3], uint8 or normalised float
+        *,
+        key: jax.Array | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> dict:
+        """{"embedding": [batch, embed], "tokens": [batch, length, width], captured ...}; no
+        embedding with pooler "none"."""
+        s = self.settings
+        x = self.patches(images)
+        if self.class_token is not None:
+            x = self.class_token(x)
+        x = self.positions(x)
+        if s.patch_dropout > 0:
+            start = int(s.class_token)
+            kept = drop_patches(x[:, start:], s.patch_dropout, fold(key, 0))
+            x = jnp.concatenate([x[:, :start], kept], axis=1)
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
+        x = dropout(x, s.transformer.dropout, fold(key, 1))
+        x, captured = self.stack(x, key=fold(key, 2), capture=capture)
+        norm = self.final_norm or (lambda x: x)
+        outputs = {"tokens": norm(x), **captured}
+        if s.pooler == "none":
+            return outputs
+        if s.pooler == "class":
+            pooled = norm(x[:, 0])
+        else:
+            pooled = self.pooler(norm(x)) if s.pooler == "map" else mean_pool(norm(x), None)
+        outputs["embedding"] = pooled if self.projection is None else self.projection(pooled)
+        return outputs
+
+
+class LanguageTower(nnx.Module):
+    """Transformer encoder over token ids (see `config.TextTower`)."""
+
+    def __init__(self, settings: TextTower, embed: int, dtype: str, *, rngs: nnx.Rngs):
+        s, t = settings, settings.transformer
+        self.settings = s
+        init = edge_init(t.init, t.width)
+        self.tokens = TokenEmbed(s.vocab_size, t.width, init.token, dtype=dtype, rngs=rngs)
+        self.positions = Positions(s.length, t.width, init.text_position, rngs=rngs)
+        self.stack = Stack(t, rngs=rngs)
+        self.final_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs)
+        self.projection = _projection(s.projection, t.width, embed, init, rngs)
+
+    def __call__(
+        self,
+        ids: jax.Array,  # [batch, length]
+        *,
+        mask: jax.Array | None = None,  # [batch, length], True at real tokens
+        key: jax.Array | None = None,
+        capture: tuple[str, ...] = (),
+    ) -> dict:
+        """{"embedding": [batch, embed], "tokens": [batch, length, width], captured ...}."""
+        s = self.settings
+        if mask is None and s.mask_padding:
+            mask = ids != s.pad_id
+        x = self.positions(self.tokens(ids))
+        x = dropout(x, s.transformer.dropout, fold(key, 0))
+        keys = None if mask is None else mask[:, None, None, :]
+        x, captured = self.stack(x, mask=keys, key=fold(key, 1), capture=capture)
+        outputs = {"tokens": self.final_norm(x), **captured}
+        if s.pooler == "none":
+            return outputs
+        if s.pooler == "mean":
+            pooled = mean_pool(outputs["tokens"], mask)
+        else:
+            pooled = self.final_norm(pool_at(x, self._position(ids)))
+        outputs["embedding"] = pooled if self.projection is None else self.projection(pooled)
+        return outputs
+
+    def _position(self, ids: jax.Array) -> jax.Array:
+        s = self.settings
+        if s.pooler == "argmax":
+            return ids.argmax(-1)
+        if s.pooler == "end":
+            return (ids == s.end_id).argmax(-1)
+        return jnp.full(ids.shape[:1], 0 if s.pooler == "first" else ids.shape[1] - 1)

@@ -1,0 +1,91 @@
+"""UNITER: words and regions of a picture in one stream (Chen et al. 2020)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import nnx
+
+from multimodal import config
+from multimodal.models.embeddings import PatchEmbed, Positions, TokenEmbed
+from multimodal.models.initializers import block_init, edge_init
+from multimodal.models.layers import ACTIVATIONS, LayerNorm, Linear, dropout, fold, parameter
+from multimodal.models.stack import Stack
+from multimodal.preprocessing import Preprocessing
+
+
+def grid_boxes(cells: int) -> np.ndarray:
+    """The 7 numbers of each cell of a grid: x1, y1, x2, y2, w, h, w * h, in shares of the picture.
+    [cells * cells, 7], row by row."""
+    y, x = np.divmod(np.arange(cells * cells), cells) / np.float32(cells)
+    side = np.full_like(x, 1 / cells)
+    return np.stack([x, y, x + side, y + side, side, side, side * side], axis=-1)
+
+
+class Uniter(nnx.Module):
+    """Words then regions through one post-norm stack. Regions are the cells of a grid of pixels.
+
+    Inputs `text` [batch, length] and `image`; outputs `word_logits` [batch, length, vocab] and
+    `match_logits` [batch, 2].
+    """
+
+    def __init__(
+        self,
+        settings: config.Uniter,
+        preprocessing: Preprocessing,
+        dtype: str,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        s, t = settings, settings.transformer
+        init, blocks = edge_init(t.init, t.width), block_init(t.init, t.width, t.depth)
+        self.settings = t
+        self.cells = s.image_size // s.region_size
+
+        def norm() -> LayerNorm:
+            return LayerNorm(t.width, t.norm_eps, rngs=rngs)
+
+        self.words = TokenEmbed(s.vocab_size, t.width, init.token, dtype=dtype, rngs=rngs)
+        self.positions = Positions(s.length, t.width, init.text_position, rngs=rngs)
+        self.types = parameter(init.token, rngs, (2, t.width), (None, "embed"))
+        self.word_norm = norm()
+        self.regions = PatchEmbed(
+            s.region_size,
+            t.width,
+            init,
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+            dtype=dtype,
+            bias=True,
+            rngs=rngs,
+        )
+        self.boxes = Linear(7, t.width, (None, "embed"), init.projection, rngs=rngs)
+        self.region_norm, self.box_norm, self.image_norm = norm(), norm(), norm()
+        self.stack = Stack(t, rngs=rngs)
+        dense = lambda: Linear(  # noqa: E731
+            t.width, t.width, ("embed", None), blocks.mlp_in, rngs=rngs
+        )
+        self.word_dense, self.head_norm = dense(), norm()
+        zeros = jax.nn.initializers.zeros
+        self.word_bias = parameter(zeros, rngs, (s.vocab_size,), ("vocab",))
+        self.pooler = dense()
+        self.match = Linear(t.width, 2, ("embed", None), init.projection, rngs=rngs)
+
+    def __call__(self, batch: dict, key: jax.Array | None = None) -> dict:
+        ids, rate = batch["text"], self.settings.dropout
+        types = self.types[...]
+        words = self.positions(self.words(ids))
+        words = self.word_norm(words + types[0].astype(words.dtype))
+        regions = self.regions(batch["image"])
+        boxes = self.boxes(jnp.asarray(grid_boxes(self.cells), regions.dtype))
+        regions = self.region_norm(regions) + self.box_norm(boxes)
+        regions = self.image_norm(regions + types[1].astype(regions.dtype))
+        x = dropout(jnp.concatenate([words, regions], axis=1), rate, fold(key, 0))
+        real = jnp.concatenate([ids != 0, jnp.ones(regions.shape[:2], bool)], axis=1)
+        x, _ = self.stack(x, mask=rearrange(real, "b k -> b 1 1 k"), key=fold(key, 1))
+        hidden = self.head_norm(ACTIVATIONS["gelu"](self.word_dense(x[:, : ids.shape[1]])))
+        pooled = jnp.tanh(self.pooler(x[:, 0]))
+        return {
+            "word_logits": self.words.logits(hidden) + self.word_bias[...],
+            "match_logits": self.match(pooled).astype(jnp.float32),
+        }

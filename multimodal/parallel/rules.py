@@ -1,0 +1,95 @@
+"""The rule table: logical axis names of parameters and activations to mesh axes."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    "length": ("sequence",),  # activations only
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    "vocab": ("tensor",),
+    "embed": ("fsdp",),  # parameters only: activations keep their width whole
+}
+BATCH = RULES["batch"]
+
+
+def parameter_spec(
+    axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
+    """Placement of one parameter. A mesh axis that does not divide its own dimension moves to the
+    largest other one that it divides, so that nothing is replicated in silence."""
+    sizes = dict(mesh.shape)
+    parts: list[tuple[str, ...]] = [()] * len(shape)
+
+    def fits(dim: int, axis: str) -> bool:
+        shards = math.prod(sizes[a] for a in parts[dim]) * sizes[axis]
+        return axes[dim] != "layers" and shape[dim] % shards == 0
+
+    for axis in ("tensor", "fsdp"):
+        named = [d for d, name in enumerate(axes) if axis in RULES.get(name, ())]
+        if sizes.get(axis, 1) == 1 or (axis == "tensor" and not named):
+            continue
+        others = sorted(set(range(len(shape))) - set(named), key=lambda d: -shape[d])
+        home = next((d for d in named + others if fits(d, axis)), None)
+        if home is not None:
+            parts[home] += (axis,)
+    return PartitionSpec(*[(p[0] if len(p) == 1 else p) or None for p in parts])
+
+
+def parameter_shardings(
+    axes: dict[str, tuple[str | None, ...]], shapes: dict[str, jax.ShapeDtypeStruct], mesh: Mesh
+) -> dict[str, NamedSharding]:
+    """Sharding of every parameter, by path."""
+    return {
+        path: NamedSharding(mesh, parameter_spec(axes[path], leaf.shape, mesh))
+        for path, leaf in shapes.items()
+    }
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Pins an activation to the mesh by the logical name of each dimension; no mesh, no effect."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or math.prod(mesh.shape.values()) == 1:
+        return x
+    # Inside a shard_map the axes it maps are already local.
+    automatic = {
+        n for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if "Auto" in str(t)
+    }
+    parts = []
+    for name in axes:
+        names = tuple(a for a in RULES.get(name, ()) if a in automatic and mesh.shape[a] > 1)
+        parts.append((names[0] if len(names) == 1 else names) or None)
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*parts))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The batch dimension over the data and fsdp axes, everything else whole."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def placement_table(
+    shapes: dict[str, jax.ShapeDtypeStruct], shardings: dict[str, NamedSharding]
+) -> str:
+    """One line a parameter: path, shape, placement, bytes on each device; then the sum."""
+    rows, total = [], 0
+    for path, leaf in shapes.items():
+        local = shardings[path].shard_shape(leaf.shape)
+        size = math.prod(local) * leaf.dtype.itemsize
+        total += size
+        rows.append((path, str(tuple(leaf.shape)), _show(shardings[path].spec), f"{size:,}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join([*lines, f"parameters: {total:,} bytes a device"])
+
+
+def _show(spec: PartitionSpec) -> str:
+    names = ["+".join(p) if isinstance(p, tuple) else (p or "-") for p in spec]
+    return "(" + ", ".join(names) + ")"
