@@ -13,8 +13,8 @@ DECAY_EXPONENT = 0.8
 Params = dict[str, jax.Array]
 
 
-class FactoredState(NamedTuple):
-    """Second moments by parameter path: row and column means, or `full` where not factored.
+class AdafactorState(NamedTuple):
+    """Second moments by parameter path (row and column means, or `full`), and the momentum.
 
     The means keep the axis that they run over with size 1, so that every array of the state has
     as many axes as its parameter and is sharded like it on the axes that remain.
@@ -24,6 +24,7 @@ class FactoredState(NamedTuple):
     row: Params
     column: Params
     full: Params
+    momentum: Params
 
 
 def scale_by_adafactor(
@@ -44,26 +45,9 @@ def scale_by_adafactor(
     The leading axis of the paths in `stacked` enumerates layers: each layer is factored and
     clipped as if it were a parameter of its own. Takes and returns flat dicts.
     """
-    scale = _scale_by_factored_rms(stacked, beta2_cap, clip_update)
-    if not beta1:
-        return scale
-    momentum = optax.ema(beta1, debias=False, accumulator_dtype=jnp.bfloat16)
-    return optax.chain(scale, momentum)
 
-
-def factored_axes(shape: tuple[int, ...], stacked: bool) -> tuple[int, int] | None:
-    """The two largest axes, layers aside, if both reach 32; otherwise None."""
-    axes = sorted(range(int(stacked), len(shape)), key=shape.__getitem__)[-2:]
-    if len(axes) < 2 or shape[axes[0]] < MIN_DIM_TO_FACTOR:
-        return None
-    return axes[0], axes[1]
-
-
-def _scale_by_factored_rms(
-    stacked: frozenset[str], beta2_cap: float, clip_update: float | None
-) -> optax.GradientTransformation:
-    def init(params: Params) -> FactoredState:
-        state = FactoredState(jnp.zeros([], jnp.int32), {}, {}, {})
+    def init(params: Params) -> AdafactorState:
+        state = AdafactorState(jnp.zeros([], jnp.int32), {}, {}, {}, {})
         for path, param in params.items():
             axes = factored_axes(param.shape, path in stacked)
             if axes is None:
@@ -71,12 +55,14 @@ def _scale_by_factored_rms(
             else:
                 state.row[path] = jnp.zeros(_with_one(param.shape, axes[1]), jnp.float32)
                 state.column[path] = jnp.zeros(_with_one(param.shape, axes[0]), jnp.float32)
+            if beta1:
+                state.momentum[path] = jnp.zeros(param.shape, jnp.bfloat16)
         return state
 
-    def update(grads: Params, state: FactoredState, params: Params | None = None):
+    def update(grads: Params, state: AdafactorState, params: Params | None = None):
         count = optax.safe_increment(state.count)
         beta2 = jnp.minimum(beta2_cap, 1.0 - count.astype(jnp.float32) ** -DECAY_EXPONENT)
-        updates, new = {}, FactoredState(count, {}, {}, {})
+        updates, new = {}, AdafactorState(count, {}, {}, {}, {})
         for path, grad in grads.items():
             grad = grad.astype(jnp.float32)
             square = jnp.square(grad) + EPS
@@ -99,10 +85,23 @@ def _scale_by_factored_rms(
                 own = tuple(range(int(path in stacked), grad.ndim))
                 rms = jnp.sqrt(jnp.square(scaled).mean(own, keepdims=True))
                 scaled = scaled / jnp.maximum(1.0, rms / clip_update)
+            if beta1:
+                # In float32: a product in bfloat16 (optax.ema) would round 0.9 to 0.8984.
+                momentum = state.momentum[path].astype(jnp.float32)
+                scaled = beta1 * momentum + (1 - beta1) * scaled
+                new.momentum[path] = scaled.astype(jnp.bfloat16)
             updates[path] = scaled
         return updates, new
 
     return optax.GradientTransformation(init, update)
+
+
+def factored_axes(shape: tuple[int, ...], stacked: bool) -> tuple[int, int] | None:
+    """The two largest axes, layers aside, if both reach 32; otherwise None."""
+    axes = sorted(range(int(stacked), len(shape)), key=shape.__getitem__)[-2:]
+    if len(axes) < 2 or shape[axes[0]] < MIN_DIM_TO_FACTOR:
+        return None
+    return axes[0], axes[1]
 
 
 def _with_one(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
