@@ -127,14 +127,15 @@ Model = DualEncoder | CoCa | Uniter | PrefixLM
 
 @dataclass(frozen=True)
 class Contrastive:
-    """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how to compute it."""
+    """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how to compute it,
+    `chunk` how many rows and columns at a time (None: what suits the device)."""
 
     kind: Literal["contrastive"] = "contrastive"
     weight: float = 1.0
     pair: tuple[str, str] = ("image", "text")
     loss: Literal["softmax", "sigmoid"] = "softmax"
     form: Literal["dense", "chunked", "ring"] = "ring"
-    chunk: int = 256
+    chunk: int | None = None
 
 
 @dataclass(frozen=True)

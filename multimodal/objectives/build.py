@@ -1,0 +1,19 @@
+"""From settings to objectives, by one table."""
+
+from multimodal import config
+from multimodal.objectives.matching import Matching
+from multimodal.objectives.objective import Objective, Vocabulary
+from multimodal.objectives.pairs import ContrastivePair
+from multimodal.objectives.tokens import Captioning, MaskedLanguage
+
+OBJECTIVES = {
+    config.Contrastive: ContrastivePair,
+    config.Captioning: Captioning,
+    config.MaskedLanguage: MaskedLanguage,
+    config.Matching: Matching,
+}
+
+
+def build(settings: dict[str, config.Objective], vocabulary: Vocabulary) -> dict[str, Objective]:
+    """The objectives of one task, by the names that the recipe gives them."""
+    return {name: OBJECTIVES[type(s)](s, vocabulary) for name, s in settings.items()}

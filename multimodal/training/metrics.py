@@ -1,0 +1,47 @@
+"""Figures of a run: one JSON object a line, and TensorBoard beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+
+class MetricWriter:
+    """Appends to `metrics.jsonl` and `tensorboard/` of a run folder; silent on other processes."""
+
+    def __init__(self, workdir: Path, enabled: bool = True):
+        self._file = self._board = None
+        if enabled:
+            self._file = (workdir / "metrics.jsonl").open("a", buffering=1)
+            self._board = SummaryWriter(str(workdir / "tensorboard"))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """One line: `step` and the slash-named figures as plain numbers."""
+        if self._file is None:
+            return
+        plain = {name: float(np.asarray(value)) for name, value in figures.items()}
+        self._file.write(json.dumps({"step": step} | plain) + "\n")
+        for name, value in plain.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._board.close()
+
+
+def truncate_after(path: Path, step: int) -> None:
+    """Drops the lines of `metrics.jsonl` beyond `step`, and a half-written last one, so that a
+    resumed run does not repeat itself."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            continue
+    path.write_text("".join(kept))
