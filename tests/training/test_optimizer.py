@@ -114,7 +114,7 @@ def test_decay_goes_by_name_and_shrinks_with_the_learning_rate():
 
 
 def test_first_matching_rule_decides_and_none_freezes():
-    rules = (Rule("image/position", 1.0), Rule("image/.*", None), Rule("text/.*", 0.1))
+    rules = (Rule("text/.*|pos.*", 0.1), Rule("image/position", 1.0), Rule("image/.*", None))
     settings = Optimizer(rules=rules)
     chosen = optimizer.multipliers(settings, SHAPES)
     assert chosen == {
