@@ -62,7 +62,7 @@ def make_optimizer(
 
     Decay leaves out the paths that a pattern in `settings.no_decay` matches as a whole: names, not
     ranks, because the bias of a stacked layer has rank 2. `stacked`: paths with a leading axis of
-    layers. Only paths and shapes of `params` are read. Raises UserError for bad settings.
+    layers. Only the paths of `params` are read. Raises UserError for bad settings.
     """
     chain = []
     if settings.clip_norm:
