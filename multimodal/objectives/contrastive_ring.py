@@ -2,9 +2,10 @@
 
 Rows (the first tower) stay where they are. Columns (the second tower) leave home in chunks;
 each chunk visits every device of the ring and comes back with the notes taken on its way, such
-as its gradient. Two chunks are under way at once, in opposite directions, so that both
-neighbours' links are in use. All of it is loops: neither the program nor its temporaries grow
-with the number of devices, and nothing larger than tile x chunk is ever built between towers.
+as its gradient. Chunks go in pairs, in opposite directions, and each travels while the other is at
+work, so that sending hides behind computing and no chunk needs a second buffer. All of it is
+loops: neither the program nor its temporaries grow with the number of devices, and nothing
+larger than tile x chunk is ever built between towers.
 """
 
 import dataclasses
@@ -37,14 +38,9 @@ class Ring:
         axes = tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1)
         size = math.prod(mesh.shape[axis] for axis in axes)
         if axes and mesh.abstract_device.device_kind.startswith("TPU"):
-            # Small chunks stay in on-chip memory: under 1 MiB of HBM at width 768 on v5e:4x4.
-            return cls(axes, size, tile=512, chunk=48)
+            # What travels stays in on-chip memory; tiles of 512 x 512 no longer fit (v5e, 768).
+            return cls(axes, size, tile=512, chunk=256)
         return cls(axes, size)
-
-    @property
-    def ways(self) -> tuple[int, ...]:
-        """Directions of travel: to the next and to the previous device, or none."""
-        return (1, -1) if self.axes else (0,)
 
     def index(self) -> jax.Array | int:
         return jax.lax.axis_index(self.axes) if self.axes else 0
@@ -92,67 +88,72 @@ def tour(
 ) -> tuple[Tree, Tree]:
     """Calls `meet` on every tile of rows x columns and returns the notes, rows' and columns'.
 
-    `meet(rows, columns, row_notes, column_notes, both, same)` gets slices of the trees; `both`
-    [tile, chunk] says that row and column take part, `same` that they are one example. It
-    returns both notes, updated by the pairs in `both`, the rest unchanged. Notes have to start
-    from the same value everywhere. All leaves are this device's [length, ...].
+    `meet(rows, columns, row_notes, column_notes, row_take, column_take, same)` gets slices of
+    the trees; `row_take` [tile] and `column_take` [chunk] say which of them take part, `same`
+    [tile, chunk] where both are one example. It returns both notes, to which the pairs that take
+    part are added. All leaves are this device's [length, ...].
     """
     length = valid.shape[0]
-    chunk = min(ring.chunk, -(-length // len(ring.ways)))
+    chunk = min(ring.chunk, -(-length // 2))
     tile = min(ring.tile, length)
     here = ring.index()
+    row_place = jax.lax.broadcasted_iota(jnp.int32, (tile, chunk), 0)
+    column_place = jax.lax.broadcasted_iota(jnp.int32, (tile, chunk), 1)
 
-    def visit(state, passengers, column_note, column_ids):
-        """One chunk of columns against all rows of this device."""
-        columns, column_take = passengers
+    def visit(row_notes, traveller, first):
+        """A chunk of columns, the first of them example `first`, against this device's rows."""
+        columns, column_take, column_note = traveller
 
         def step(k, state):
             row_notes, column_note = state
             start, fresh = window(k, tile, length)
-            row_take = fresh & cut(valid, start, tile)
-            row_ids = here * length + start + jnp.arange(tile)
-            new, column_note = meet(
+            offset = first - (here * length + start)
+            row_note, column_note = meet(
                 cut(rows, start, tile),
                 columns,
                 cut(row_notes, start, tile),
                 column_note,
-                row_take[:, None] & column_take[None, :],
-                row_ids[:, None] == column_ids[None, :],
+                fresh & cut(valid, start, tile),
+                column_take,
+                row_place - column_place == offset,
             )
-            return paste(row_notes, new, start), column_note
+            return paste(row_notes, row_note, start), column_note
 
-        return jax.lax.fori_loop(0, -(-length // tile), step, (state, column_note))
+        state = jax.lax.fori_loop(0, -(-length // tile), step, (row_notes, column_note))
+        # Leaving before the work here is done would take a second buffer.
+        return state[0], jax.lax.optimization_barrier((columns, column_take, state[1]))
 
     def journey(k, state):
-        """One chunk for each direction goes once round the ring."""
+        """Two chunks go once round the ring, one in each direction."""
         row_notes, column_notes = state
-        windows = [window(k * len(ring.ways) + i, chunk, length) for i in range(len(ring.ways))]
+        windows = [window(2 * k + i, chunk, length) for i in (0, 1)]
+
+        def first(i, device):
+            return device % ring.size * length + windows[i][0]
 
         def hop(h, state):
-            row_notes, passengers, notes = state
-            for i, way in enumerate(ring.ways):
-                home = (here - way * h) % ring.size
-                ids = home * length + windows[i][0] + jnp.arange(chunk)
-                # Notes follow one hop behind, so that sending them overlaps with the work.
-                note = ring.shift(notes[i], way)
-                row_notes, note = visit(row_notes, passengers[i], note, ids)
-                notes = notes[:i] + (note,) + notes[i + 1 :]
-            passengers = tuple(map(ring.shift, passengers, ring.ways))
-            return row_notes, passengers, notes
+            # While one of the two is at work, the other is on its way.
+            row_notes, east, west = state
+            west = ring.shift(west, -1)
+            row_notes, east = visit(row_notes, east, first(0, here - h))
+            row_notes, west = visit(row_notes, west, first(1, here + h + 1))
+            return row_notes, ring.shift(east, 1), west
 
-        passengers = tuple(
-            (cut(columns, start, chunk), fresh & cut(valid, start, chunk))
+        travellers = [
+            (
+                cut(columns, start, chunk),
+                fresh & cut(valid, start, chunk),
+                cut(column_notes, start, chunk),
+            )
             for start, fresh in windows
-        )
-        notes = tuple(cut(column_notes, start, chunk) for start, _ in windows)
-        row_notes, _, notes = jax.lax.fori_loop(0, ring.size, hop, (row_notes, passengers, notes))
-        for note, way, (start, fresh) in zip(notes, ring.ways, windows, strict=True):
-            column_notes = paste(column_notes, ring.shift(note, way), start, fresh)
+        ]
+        row_notes, *travellers = jax.lax.fori_loop(0, ring.size, hop, (row_notes, *travellers))
+        for (_, _, note), (start, fresh) in zip(travellers, windows, strict=True):
+            column_notes = paste(column_notes, note, start, fresh)
         return row_notes, column_notes
 
-    journeys = -(-length // (chunk * len(ring.ways)))
     notes = jax.tree.map(ring.own, (row_notes, column_notes))
-    return jax.lax.fori_loop(0, journeys, journey, notes)
+    return jax.lax.fori_loop(0, -(-length // (2 * chunk)), journey, notes)
 
 
 def window(k: jax.Array, size: int, length: int) -> tuple[jax.Array, jax.Array]:

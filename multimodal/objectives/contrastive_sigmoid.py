@@ -43,9 +43,10 @@ def _walk(ring, precision, with_grads, a, b, log_scale, bias, valid):
     dtype = compute_dtype(a, b)
     scale, bias = jnp.exp(log_scale.astype(dtype)), bias.astype(dtype)
 
-    def meet(a, b, row_notes, column_notes, both, same):
-        a = jnp.where(both.any(1)[:, None], a, 0)  # broken slots may hold anything, NaN too
-        b = jnp.where(both.any(0)[:, None], b, 0)
+    def meet(a, b, row_notes, column_notes, row_take, column_take, same):
+        a = jnp.where(row_take[:, None], a, 0)  # broken slots may hold anything, NaN too
+        b = jnp.where(column_take[:, None], b, 0)
+        both = row_take[:, None] & column_take[None, :]
         signs = jnp.where(same, 1, -1).astype(dtype)
         signed = signs * (scale * similarity(a, b, dtype, precision) + bias)  # [tile, chunk]
         losses = jnp.where(both, jnp.logaddexp(-signed, 0), 0).sum(1)

@@ -41,7 +41,8 @@ def _loss_walk(ring, precision, a, b, log_scale, valid):
     dtype = compute_dtype(a, b)
     scale = jnp.exp(log_scale.astype(dtype))
 
-    def meet(a, b, row_notes, column_notes, both, same):
+    def meet(a, b, row_notes, column_notes, row_take, column_take, same):
+        both = row_take[:, None] & column_take[None, :]
         logits = scale * similarity(a, b, dtype, precision)  # [tile, chunk]
         logits = jnp.where(both, logits, MASKED)
         *row_sums, match = row_notes
@@ -72,10 +73,11 @@ def _gradient_walk(ring, precision, weight, a, b, log_scale, valid, *sums):
     row_max, row_sum, column_max, column_sum = sums
     scale = jnp.exp(log_scale.astype(dtype))
 
-    def meet(rows, columns, da, db, both, same):
+    def meet(rows, columns, da, db, row_take, column_take, same):
         (a, row_max, row_sum), (b, column_max, column_sum) = rows, columns
-        a = jnp.where(both.any(1)[:, None], a, 0)  # broken slots may hold anything, NaN too
-        b = jnp.where(both.any(0)[:, None], b, 0)
+        a = jnp.where(row_take[:, None], a, 0)  # broken slots may hold anything, NaN too
+        b = jnp.where(column_take[:, None], b, 0)
+        both = row_take[:, None] & column_take[None, :]
         logits = scale * similarity(a, b, dtype, precision)  # [tile, chunk]
         by_row = jnp.exp(logits - row_max[:, None]) / row_sum[:, None]
         by_column = jnp.exp(logits - column_max) / column_sum
