@@ -1,0 +1,275 @@
+"""Checkpoints of a run: state, data position, config and preprocessing, together or not at all.
+
+One folder a step, `checkpoints/00001000`, written by Orbax in the background and put in its place
+by a rename. The state is stored flat, under names such as `opt_state/0/mu/text/embed`, so that what
+does not fit is named here rather than deep inside Orbax, and parts can be read alone.
+Orbax's free functions are used rather than its Checkpointer, because the order matters: first the
+checkpoint, then the list of its files (see `completeness`), only then are older ones removed.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from multimodal import config
+from multimodal.checkpoint import completeness
+from multimodal.checkpoint.tree import abstract, flatten, misfits, nest, replicated
+from multimodal.errors import UserError
+
+_log = logging.getLogger(__name__)
+_UNFINISHED = ".orbax-checkpoint-tmp"
+_DELETING = ".deleting"
+_TORN = ".torn"
+_STORAGE_TROUBLE = re.compile(
+    r"No space left|RESOURCE_EXHAUSTED|Disk quota|Read-only file|Permission denied"
+    r"|PERMISSION_DENIED|File too large|Input/output error|Error writing|No such file",
+    re.IGNORECASE,
+)
+
+
+class Checkpoints:
+    """The checkpoints in `folder`. Without `settings` they are only read, and nothing is touched.
+
+    With several processes every method is called by all of them, in the same order; the first one
+    decides what is whole, and renames and removes. The folder is one that all of them see.
+    Raises UserError when the folder cannot be made or, for reading, does not exist.
+    """
+
+    def __init__(self, folder: Path, settings: config.Checkpoints | None = None) -> None:
+        self.folder = Path(folder).absolute()
+        self.settings = settings
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future | None = None
+        _quieten_orbax()
+        if settings is None:
+            if not self.folder.is_dir():
+                raise UserError(f"no checkpoints in {self.folder}: the folder does not exist")
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot keep checkpoints in {self.folder}: {error.strerror}"
+            ) from error
+        if jax.process_index() == 0:
+            self._clear_up()
+
+    def should_save(self, step: int) -> bool:
+        """Whether `step` is one of every `settings.every`."""
+        return step > 0 and step % self.settings.every == 0
+
+    def save(self, step: int, state: Any, meta: dict, force: bool = False) -> bool:
+        """Starts saving `state` (a tree of arrays) and `meta` (JSON); the rest happens behind.
+
+        The arrays may be donated or deleted as soon as this returns. Does nothing and returns
+        False when `should_save(step)` is false, unless `force`d, and when `step` is already here.
+        Raises UserError when this save cannot begin, or when the one before failed.
+        """
+        if not (force or self.should_save(step)):
+            return False
+        self.wait()
+        if _agree(lambda: [s for s in self._folders() if s == step and self._is_whole(s)]):
+            return False
+        tensors = flatten(state)
+        record = {"meta": meta, "tensors": {n: abstract(x) for n, x in tensors.items()}}
+        stored = {name: x for name, x in tensors.items() if np.prod(x.shape)}  # see `_load`
+
+        def start() -> ocp.AsyncResponse:
+            with _context():
+                return ocp.save_async(self._path(step), stored, custom_metadata=record)
+
+        response = self._storing(step, start)
+        self._pending = self._writer.submit(
+            self._storing, step, lambda: self._finish(step, response)
+        )
+        return True
+
+    def steps(self) -> list[int]:
+        """Steps with a whole checkpoint, oldest first; waits for the save in progress."""
+        self.wait()
+        return _agree(lambda: [s for s in self._folders() if self._is_whole(s)])
+
+    def latest(self) -> int | None:
+        """The newest step with a whole checkpoint. What is torn is set aside, with a warning."""
+        self.wait()
+        whole = (step for step in reversed(self._folders()) if self._is_whole(step))
+        found = _agree(lambda: [step for step in [next(whole, None)] if step is not None])
+        return found[0] if found else None
+
+    def meta(self, step: int) -> dict:
+        """What `save` was given beside the state."""
+        return self._record(step)["meta"]
+
+    def restore(self, step: int, target: Any) -> Any:
+        """The state of `step`, to the bit, sharded as `target`: a tree of jax.ShapeDtypeStruct.
+
+        The mesh may be another one than at save time. Raises UserError, naming the tensors, when
+        names, shapes or dtypes differ; nothing is cast.
+        """
+        return self._load(step, flatten(target), target, prefixes=("",))
+
+    def restore_params(self, step: int, target: Any = None, ema: bool | None = None) -> Any:
+        """Only the parameters of `step`: their moving average where one was saved.
+
+        `ema` True insists on the average, False on the parameters themselves. Without a `target`
+        they come back as nested dicts, whole on every device. Raises UserError as `restore` does.
+        """
+        saved = self._record(step)["tensors"]
+        averaged = any(name.startswith("ema/") for name in saved)
+        if ema and not averaged:
+            raise UserError(f"{self._path(step)} holds no moving average (config.ema was not set)")
+        prefix = "ema/" if averaged and ema is not False else "params/"
+        if target is None:
+            found = {name: x for name, x in saved.items() if name.startswith(prefix)}
+            target = nest({name.removeprefix(prefix): replicated(*x) for name, x in found.items()})
+        named = {prefix + name: leaf for name, leaf in flatten(target).items()}
+        return self._load(step, named, target, prefixes=(prefix,))
+
+    def wait(self) -> None:
+        """Returns when the save in progress is on disk; raises UserError if it failed."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Waits, as `wait` does, and stops the thread behind."""
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{step:08d}"
+
+    def _folders(self) -> list[int]:
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal())
+
+    def _record(self, step: int) -> dict:
+        try:
+            return completeness.read_record(self._path(step))
+        except (OSError, ValueError, KeyError) as error:
+            steps = ", ".join(map(str, self._folders())) or "none"
+            raise UserError(f"no checkpoint {self._path(step)}; steps here: {steps}") from error
+
+    def _load(self, step: int, wanted: dict, target: Any, prefixes: tuple[str, ...]) -> Any:
+        saved = self._record(step)["tensors"]
+        saved = {name: x for name, x in saved.items() if name.startswith(prefixes)}
+        if trouble := misfits(saved, {name: abstract(x) for name, x in wanted.items()}):
+            more = f"; and {len(trouble) - 3} more" if len(trouble) > 3 else ""
+            raise UserError(
+                f"{self._path(step)} does not fit this model: {'; '.join(trouble[:3])}{more}; "
+                "use the config it was saved with (config.json in the run folder) or a new folder"
+            )
+        placed = {n: x if x.sharding else replicated(*abstract(x)) for n, x in wanted.items()}
+        stored = {name: x for name, x in placed.items() if np.prod(x.shape)}
+        loaded = {
+            name: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
+            for name, x in placed.items()
+            if name not in stored  # of size 0, which Orbax cannot store
+        }
+        with _context(partial=True):
+            loaded |= ocp.load(self._path(step), stored, checkpointable_name=completeness.STATE)
+        return jax.tree.unflatten(jax.tree.structure(target), [loaded[name] for name in wanted])
+
+    def _finish(self, step: int, response: ocp.AsyncResponse) -> None:
+        response.result()
+        if jax.process_index() == 0:
+            completeness.write_manifest(self._path(step))
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        steps, every = self._folders(), self.settings.keep_every
+        for step in steps[: -self.settings.keep]:
+            if not (every and step % every == 0):
+                doomed = self._path(step).with_suffix(_DELETING)
+                self._path(step).rename(doomed)
+                shutil.rmtree(doomed)
+
+    def _is_whole(self, step: int) -> bool:
+        path = self._path(step)
+        damage = completeness.find_damage(path)
+        if damage and not path.exists():  # a run that still trains has just removed it
+            return False
+        if damage:
+            self._set_aside(path, f"is torn: {damage}")
+        elif self.settings is not None and not completeness.has_manifest(path):
+            completeness.write_manifest(path)  # the process died between the rename and the list
+        return not damage
+
+    def _clear_up(self) -> None:
+        """What a killed run left behind: half a save is set aside, half a removal completed."""
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix == _DELETING:
+                shutil.rmtree(path, ignore_errors=True)
+            elif _UNFINISHED in path.name:
+                self._set_aside(path, "is torn: the run was stopped in the middle of saving it")
+        torn = [p for p in self.folder.iterdir() if _TORN in p.name]
+        for path in sorted(torn, key=lambda p: p.stat().st_mtime)[: -self.settings.keep]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        step = path.name.split(".")[0]
+        names = [f"{step}{_TORN}", *(f"{step}{_TORN}.{i}" for i in range(1, 1000))]
+        aside = next(path.with_name(n) for n in names if not path.with_name(n).exists())
+        if self.settings is None:
+            _log.warning("checkpoint %s %s; passed over", path, reason)
+            return
+        try:
+            path.rename(aside)
+            _log.warning("checkpoint %s %s; set aside as %s", path, reason, aside.name)
+        except OSError as error:
+            _log.warning("checkpoint %s %s; passed over (%s)", path, reason, error.strerror)
+
+    def _storing(self, step: int, work: Callable[[], Any]) -> Any:
+        """Runs `work`; what the storage refuses becomes one line, and its half is removed."""
+        try:
+            return work()
+        except Exception as error:
+            if jax.process_index() == 0:
+                for half in self.folder.glob(f"{self._path(step).name}{_UNFINISHED}*"):
+                    shutil.rmtree(half, ignore_errors=True)
+            reason = _STORAGE_TROUBLE.search(str(error))
+            if not reason:
+                raise
+            raise UserError(
+                f"cannot save step {step} in {self.folder}: {reason.group()}; free some space or "
+                "allow writing there, or choose another --workdir; earlier checkpoints are kept"
+            ) from error
+
+
+def _context(partial: bool = False) -> ocp.Context:
+    context = ocp.Context()
+    # Made behind, a folder that cannot be made hangs the save for its 20 minutes.
+    context.asynchronous.create_directories_asynchronously = False
+    context.pytree.loading.partial_load = partial
+    return context
+
+
+def _agree(find: Callable[[], list[int]]) -> list[int]:
+    """What the first process finds, on every process."""
+    if jax.process_count() == 1:
+        return find()
+    found = find() if jax.process_index() == 0 else []
+    count = int(multihost_utils.broadcast_one_to_all(np.int32(len(found))))
+    mine = np.asarray(found if found else [0] * count, np.int32)
+    return [int(step) for step in multihost_utils.broadcast_one_to_all(mine)] if count else []
+
+
+def _quieten_orbax() -> None:
+    """Orbax tells every stage of every save; its failures reach us as exceptions anyway."""
+    absl = logging.getLogger("absl")
+    if _from_orbax not in absl.filters:
+        absl.addFilter(_from_orbax)
+
+
+def _from_orbax(record: logging.LogRecord) -> bool:
+    return "/orbax/" not in record.pathname

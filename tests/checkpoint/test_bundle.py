@@ -1,0 +1,234 @@
+"""What was saved comes back to the bit, on any mesh; what does not fit is named."""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from multimodal import config
+from multimodal.checkpoint.bundle import Checkpoints
+from multimodal.errors import UserError
+from multimodal.parallel.mesh import make_mesh
+
+META = {
+    "positions": {"pairs": 1234, "words": 0},
+    "config": {"name": "toy", "steps": 10, "rate": 1e-3, "ema": None, "sizes": [1, 2]},
+    "preprocessing": {"mean": [0.5, 0.25, 0.125], "lowercase": True},
+    "versions": {"jax": jax.__version__},
+}
+
+
+class State(NamedTuple):
+    step: Any
+    params: Any
+    opt_state: Any
+    ema: Any = None
+    key: Any = None
+
+
+def make_state(mesh, seed: int = 0, ema: bool = True, width: int = 16) -> State:
+    rng = np.random.default_rng(seed)
+    params = {
+        "image": {"kernel": rng.normal(size=(8, width)), "bias": rng.normal(size=(width,))},
+        "text": {"embed": rng.normal(size=(2, 8, width))},
+        "scale": np.float32(rng.normal()),
+        "none": np.zeros((0, 8)),
+    }
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    params["text"]["embed"] = params["text"]["embed"].astype(jnp.bfloat16)
+    mask = {"image": True, "text": False, "scale": True, "none": True}
+    adam = optax.adamw(1e-3, mask=mask)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), adam)
+    opt_state = optimizer.init(params)
+    opt_state = jax.tree.map(lambda x: x + jnp.asarray(rng.integers(1, 9), x.dtype), opt_state)
+    average = jax.tree.map(lambda x: x * 2, params) if ema else None
+    key = jax.random.PRNGKey(seed + 7)
+    state = State(jnp.int32(5), params, opt_state, average, key)
+    return jax.tree.map(lambda x: jax.device_put(x, place(mesh, x)), state)
+
+
+def place(mesh, x) -> NamedSharding:
+    if x.ndim < 2 or x.shape[-2] == 0:
+        return NamedSharding(mesh, PartitionSpec())
+    spec = ("tensor", "fsdp") if mesh.shape["tensor"] > 1 else ("fsdp", None)
+    return NamedSharding(mesh, PartitionSpec(*[None] * (x.ndim - 2), *spec))
+
+
+def target_of(state: State, mesh) -> State:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(mesh, x)), state
+    )
+
+
+def bits(tree) -> list[tuple]:
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    return [structure, *((x.dtype.name, x.shape, x.tobytes()) for x in leaves)]
+
+
+@pytest.fixture
+def mesh():
+    return make_mesh({"data": 1, "fsdp": 8})
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    found = Checkpoints(tmp_path / "run" / "checkpoints", config.Checkpoints(every=10, keep=2))
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    "shape", [{"fsdp": 8, "data": 1}, {"data": 2, "tensor": 4}, {"data": 1, "fsdp": 1}]
+)
+def test_state_returns_to_the_bit_on_any_mesh(checkpoints, mesh, shape):
+    state = make_state(mesh)
+    assert checkpoints.save(10, state, META)
+    other = make_mesh(shape, jax.devices()[: int(np.prod([abs(n) for n in shape.values()]))])
+    target = target_of(state, other)
+    restored = checkpoints.restore(checkpoints.latest(), target)
+    assert bits(restored) == bits(state)
+    for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(target), strict=True):
+        assert leaf.sharding == wanted.sharding
+        assert leaf.committed
+
+
+def test_arrays_may_be_donated_as_soon_as_save_returns(checkpoints, mesh):
+    state = make_state(mesh, width=1024)
+    before = bits(state)
+    checkpoints.save(10, state, META)
+    change = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 + 1, s), donate_argnums=0)
+    jax.block_until_ready(change(state))
+    assert bits(checkpoints.restore(10, target_of(make_state(mesh, width=1024), mesh))) == before
+
+
+def test_meta_round_trip_and_it_is_json(checkpoints, mesh):
+    checkpoints.save(10, make_state(mesh), META)
+    checkpoints.wait()
+    assert checkpoints.meta(10) == META == json.loads(json.dumps(checkpoints.meta(10)))
+
+
+def test_saves_on_the_cadence_and_keeps_the_newest_and_every_so_many(tmp_path, mesh):
+    checkpoints = Checkpoints(tmp_path, config.Checkpoints(every=10, keep=2, keep_every=30))
+    state = make_state(mesh)
+    saved = [step for step in range(0, 75, 5) if checkpoints.save(step, state, META)]
+    assert saved == [10, 20, 30, 40, 50, 60, 70]
+    assert checkpoints.steps() == [30, 60, 70]
+    assert checkpoints.save(73, state, META, force=True)
+    assert not checkpoints.save(73, state, META, force=True), "already here"
+    assert checkpoints.latest() == 73
+    assert checkpoints.steps() == [30, 60, 70, 73]
+    checkpoints.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("00000030", "00000060", "00000070", "00000073")
+    ]
+
+
+def test_latest_goes_by_number_and_is_none_when_there_is_nothing(checkpoints, mesh):
+    assert checkpoints.latest() is None
+    assert checkpoints.steps() == []
+    for step in (100_000_000, 90):
+        checkpoints.save(step, make_state(mesh), META)
+    assert checkpoints.latest() == 100_000_000
+
+
+def change(state: State, **params) -> State:
+    return state._replace(params=state.params | params)
+
+
+def test_each_misfit_is_named(checkpoints, mesh):
+    state = make_state(mesh)
+    checkpoints.save(10, state, META)
+    checkpoints.wait()
+    target = target_of(state, mesh)
+
+    def struct(shape, dtype):
+        replicated = NamedSharding(mesh, PartitionSpec())
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=replicated)
+
+    cases = {
+        r"params/scale was saved with shape \(\), not \(4,\)": change(
+            target, scale=struct((4,), jnp.float32)
+        ),
+        r"params/scale was saved as float32, not bfloat16": change(
+            target, scale=struct((), jnp.bfloat16)
+        ),
+        r"params/extra \(3, 2\) is wanted but was not saved": change(
+            target, extra=struct((3, 2), jnp.float32)
+        ),
+        r"ema/\w+.* was saved but has no place.*and 2 more": target._replace(ema=None),
+    }
+    for message, wrong in cases.items():
+        with pytest.raises(UserError, match=message) as caught:
+            checkpoints.restore(10, wrong)
+        assert str(checkpoints.folder) in str(caught.value)
+        assert "config.json" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_parameters_alone_with_and_without_target(checkpoints, mesh):
+    state = make_state(mesh)
+    checkpoints.save(10, state, META)
+    checkpoints.wait()
+    reader = Checkpoints(checkpoints.folder)
+    assert bits(reader.restore_params(10)) == bits(state.ema)
+    assert bits(reader.restore_params(10, ema=False)) == bits(state.params)
+    target = target_of(state, make_mesh({"data": 2, "tensor": 4}))
+    params = reader.restore_params(10, target.params, ema=False)
+    assert bits(params) == bits(state.params)
+    assert params["image"]["kernel"].sharding == target.params["image"]["kernel"].sharding
+    wrong = target.params | {"scale": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    with pytest.raises(UserError, match=r"ema/scale was saved with shape \(\), not \(3,\)"):
+        reader.restore_params(10, wrong)
+
+
+def test_no_average_was_saved(checkpoints, mesh):
+    state = make_state(mesh, ema=False)
+    checkpoints.save(10, state, META)
+    checkpoints.wait()
+    assert bits(checkpoints.restore_params(10)) == bits(state.params)
+    with pytest.raises(UserError, match="no moving average"):
+        checkpoints.restore_params(10, ema=True)
+
+
+def test_target_without_shardings_is_whole_on_every_device(checkpoints, mesh):
+    state = make_state(mesh)
+    checkpoints.save(10, state, META)
+    checkpoints.wait()
+    restored = checkpoints.restore(10, jax.eval_shape(lambda: state))
+    assert bits(restored) == bits(state)
+    assert restored.params["image"]["kernel"].is_fully_replicated
+
+
+def test_a_step_that_is_not_there(checkpoints, mesh):
+    checkpoints.save(10, make_state(mesh), META)
+    checkpoints.wait()
+    with pytest.raises(UserError, match="00000020; steps here: 10"):
+        checkpoints.meta(20)
+
+
+def test_a_folder_that_cannot_be_used(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        Checkpoints(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists(), "a reader makes nothing"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Not a directory"):
+        Checkpoints(tmp_path / "file" / "checkpoints", config.Checkpoints())
+
+
+def test_leaves_that_are_no_arrays_are_refused_before_anything_is_written(checkpoints):
+    for leaf in (3, jax.random.key(0)):
+        with pytest.raises(TypeError, match="params/x"):
+            checkpoints.save(10, {"params": {"x": leaf}}, META)
+    assert list(checkpoints.folder.iterdir()) == []
+
+
+def test_orbax_is_silent(checkpoints, mesh, caplog):
+    with caplog.at_level("DEBUG"):
+        checkpoints.save(10, make_state(mesh), META)
+        checkpoints.restore(checkpoints.latest(), target_of(make_state(mesh), mesh))
+    assert [record.getMessage() for record in caplog.records if "orbax" in record.pathname] == []
