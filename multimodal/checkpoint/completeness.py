@@ -42,7 +42,7 @@ def read_record(folder: Path) -> dict:
 
 
 def has_manifest(folder: Path) -> bool:
-    return (folder / MANIFEST).exists()
+    return _read_manifest(folder) is not None
 
 
 def _files(folder: Path) -> list[str]:
