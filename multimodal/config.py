@@ -3,7 +3,7 @@
 Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)` refuses the rest.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from multimodal.errors import UserError
@@ -33,7 +33,7 @@ class Transformer:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     drop_path: float = 0.0
-    init: Literal["vit", "clip", "bert"] = "vit"
+    init: Literal["vit", "clip", "clip_image", "bert"] = "vit"
     remat: Remat = "none"
     scan: bool = True
     attention: Literal["xla", "cudnn"] = "xla"
@@ -109,6 +109,7 @@ class Uniter:
     length: int = 64
     image_size: int = 224
     region_size: int = 32
+    pad_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,8 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Zero-shot classification: classes named by text, averaged over `templates` with `{}`."""
+    """Zero-shot classification: label i of the data is named `classes[i]`; a class is the mean over
+    `templates`, texts whose `{}` is replaced by the name."""
 
     data: Data
     classes: tuple[str, ...]
@@ -313,10 +315,12 @@ class ZeroShot:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Image-to-text and text-to-image R@1/5/10; `by` also reports R@1 for each value of a field."""
+    """Image-to-text and text-to-image R@1/5/10 over all captions of an image or its first alone;
+    `by` also reports R@1 for each value of a field of the record."""
 
     data: Data
     kind: Literal["retrieval"] = "retrieval"
+    captions: Literal["all", "first"] = "all"
     by: str | None = None
     every: int = 1000
     batch_size: int = 256
@@ -360,7 +364,7 @@ def check(config: Config) -> None:
         f"config.accumulate={config.accumulate} microbatches",
     )
     _require(bool(config.tasks), "config.tasks: a run needs at least one task")
-    for path, tower in _parts(config.model, "config.model"):
+    for path, tower in parts(config.model):
         if isinstance(tower, Transformer):
             _require(
                 tower.width % tower.heads == 0,
@@ -385,6 +389,30 @@ def check(config: Config) -> None:
                     tower in names,
                     f"{where}.objectives.{name}.pair: no tower {tower!r}{nearest(tower, names)}",
                 )
+    for name, evaluator in config.evaluators.items():
+        _check_evaluator(evaluator, config.model, f"config.evaluators.{name}")
+
+
+def _check_evaluator(evaluator: Evaluator, model: Model, where: str) -> None:
+    _require(
+        isinstance(model, DualEncoder | CoCa) and {"image", "text"} <= set(_tower_names(model)),
+        f"{where}: {evaluator.kind} compares a tower 'image' with a tower 'text', which "
+        f"config.model ({model.kind}) does not have",
+    )
+    for name in ("every", "batch_size"):
+        value = getattr(evaluator, name)
+        _require(value > 0, f"{where}.{name}={value}: must be positive")
+    for name in ("image", "label" if isinstance(evaluator, ZeroShot) else "text"):
+        known = ", ".join(evaluator.data.fields)
+        _require(
+            name in evaluator.data.fields,
+            f"{where}.data.fields: {evaluator.kind} reads {name!r}; given: {known}",
+        )
+    if isinstance(evaluator, ZeroShot):
+        _require(len(evaluator.classes) > 1, f"{where}.classes: name at least two")
+        _require(bool(evaluator.templates), f"{where}.templates: give at least one")
+        for template in evaluator.templates:
+            _require("{}" in template, f"{where}.templates: {template!r} has no {{}} for the name")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -404,13 +432,13 @@ def _tower_names(model: Model) -> tuple[str, ...]:
     return tuple(model.towers) if isinstance(model, DualEncoder) else ("image", "text")
 
 
-def _parts(part: Any, path: str) -> list[tuple[str, Any]]:
-    """The model's dataclasses with their dotted paths, outermost first."""
-    parts = [(path, part)]
+def parts(part: Any, path: str = "config.model") -> list[tuple[str, Any]]:
+    """The dataclasses that a model consists of with their dotted paths, outermost first."""
+    found = [(path, part)]
     for name, value in vars(part).items():
         if isinstance(value, dict):
             for key, inner in value.items():
-                parts += _parts(inner, f"{path}.{name}.{key}")
-        elif hasattr(value, "__dataclass_fields__"):
-            parts += _parts(value, f"{path}.{name}")
-    return parts
+                found += parts(inner, f"{path}.{name}.{key}")
+        elif is_dataclass(value):
+            found += parts(value, f"{path}.{name}")
+    return found

@@ -1,0 +1,216 @@
+"""Evaluators over a small file of pictures, against a loop over single examples."""
+
+import base64
+import io
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from multimodal import config
+from multimodal.data import array_record, images, transforms
+from multimodal.data.pipeline import tokenize
+from multimodal.data.tokenizers import load_tokenizer
+from multimodal.errors import UserError
+from multimodal.evaluation import embed, metrics
+from multimodal.evaluation.run import evaluate
+from multimodal.models.build import build
+from multimodal.parallel.mesh import make_mesh
+from multimodal.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(image_size=16, length=16)
+CLASSES = ("red", "green", "blue")
+
+
+def _png(rng, size):
+    pixels = np.full((*size, 3), rng.integers(0, 256, 3), np.uint8)
+    pixels[: size[0] // 2] = rng.integers(0, 256, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _records():
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "key": f"{i}",
+            "image": b"no picture" if i == 4 else _png(rng, (16 + i % 3, 20)),
+            "captions": [f"{rng.integers(1 << 40):x} {j}" for j in range(1 + i % 3)],
+            "count": 1 + i % 2,
+            "label": i % 3,
+        }
+        for i in range(21)
+    ]
+
+
+@pytest.fixture(scope="module")
+def records():
+    return _records()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, records):
+    folder = tmp_path_factory.mktemp("data")
+    array_record.write(str(folder / "forward"), records)
+    array_record.write(str(folder / "backward"), records[::-1])
+    array_record.write(str(folder / "broken"), [records[4]])
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model():
+    stack = config.Transformer(width=32, depth=1, heads=2, mlp=32, dropout=0.1)
+    image = config.ImageTower(image_size=16, patch_size=8, transformer=stack)
+    text = config.TextTower(vocab_size=260, length=16, transformer=stack, projection="linear")
+    towers = {"image": image, "text": text}
+    return build(config.DualEncoder(towers=towers, embed=32), PREPROCESSING, "float32")
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    """Larger than initial ones, so that embeddings lie well apart."""
+    key = jax.random.key(1)
+    return {path: 3 * p for path, p in model.init(key).items()}
+
+
+def _data(file="forward", **fields):
+    fields = {"image": "image", "text": "captions"} | fields
+    return config.Data(source=config.ArrayRecords(path=file), fields=fields)
+
+
+def _run(evaluator, model, params, folder, devices=8, **mesh):
+    mesh = make_mesh(mesh or {"data": devices}, jax.devices()[:devices])
+    return evaluate(
+        evaluator,
+        model=model,
+        params=params,
+        preprocessing=PREPROCESSING,
+        mesh=mesh,
+        data_dir=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(model, params, records):
+    """Unit vectors of readable records, one at a time: images, texts, owner."""
+    bound = model.bind(params)
+    tokenizer = load_tokenizer("bytes")
+    pictures, texts, owner = [], [], []
+    for record in records:
+        try:
+            pixels = transforms.fit(images.decode(record["image"]), PREPROCESSING)
+        except images.BrokenImage:
+            continue
+        owner += [len(pictures)] * len(record["captions"])
+        pictures.append(np.asarray(bound.encode("image", pixels[None])[0]))
+        ids = tokenize(record["captions"], PREPROCESSING, tokenizer)
+        texts += [np.asarray(bound.encode("text", i[None])[0]) for i in ids]
+    return np.array(pictures), np.array(texts), np.array(owner)
+
+
+@pytest.fixture(scope="module")
+def base(model, params, folder):
+    return _run(config.Retrieval(_data(), by="count", batch_size=16), model, params, folder)
+
+
+def test_retrieval_equals_a_loop_over_examples(base, expected, records):
+    pictures, texts, owner = expected
+    counts = [r["count"] for i, r in enumerate(records) if i != 4]
+    wanted = metrics.retrieval_recalls(pictures, texts, owner, by={"count": counts})
+    found = dict(base.metrics)
+    assert (found.pop("examples"), found.pop("broken"), found.pop("captions")) == (
+        20,
+        1,
+        len(texts),
+    )
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert 0 < wanted["text_to_image_R@5"] < 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"batch_size": 7}, {"batch_size": 64}, {"devices": 1}, {"file": "backward"}, {"fsdp": 4}],
+    ids=str,
+)
+def test_nothing_but_the_examples_matters(change, base, model, params, folder):
+    evaluator = config.Retrieval(
+        _data(change.get("file", "forward")), by="count", batch_size=change.get("batch_size", 16)
+    )
+    mesh = {"data": 2, "fsdp": 4} if "fsdp" in change else {}
+    result = _run(evaluator, model, params, folder, change.get("devices", 8), **mesh)
+    assert result.metrics == pytest.approx(base.metrics, abs=1e-6)
+
+
+def test_each_tower_is_compiled_once(base, model, params, folder):
+    before = embed._encode._cache_size()
+    _run(config.Retrieval(_data(), batch_size=16), model, params, folder)
+    assert embed._encode._cache_size() == before
+    _run(config.Retrieval(_data(), batch_size=24), model, params, folder)
+    assert embed._encode._cache_size() == before + 2
+
+
+def test_first_captions_alone(model, params, folder, expected):
+    pictures, texts, owner = expected
+    first = np.unique(owner, return_index=True)[1]
+    wanted = metrics.retrieval_recalls(pictures, texts[first], owner[first])
+    result = _run(config.Retrieval(_data(), captions="first"), model, params, folder)
+    assert {k: result.metrics[k] for k in wanted} == pytest.approx(wanted, abs=1e-6)
+    assert result.metrics["captions"] == 20
+
+
+def test_details_tell_what_was_retrieved(base, expected, records):
+    pictures, texts, owner = expected
+    readable = [r for i, r in enumerate(records) if i != 4]
+    captions = [c for r in readable for c in r["captions"]]
+    queries = base.details["text_to_image"]
+    assert len(queries) == 8
+    for query in queries:
+        row = captions.index(query["text"])
+        order = np.argsort(-(pictures @ texts[row]))[:5]
+        assert [r["image"] for r in query["results"]] == [str(i) for i in order]
+        assert [r["right"] for r in query["results"]] == [owner[row] == i for i in order]
+        scores = [r["score"] for r in query["results"]]
+        np.testing.assert_allclose(scores, pictures[order] @ texts[row], atol=1e-5)
+    for query in base.details["image_to_text"]:
+        image = int(query["image"])
+        order = np.argsort(-(texts @ pictures[image]))[:5]
+        assert [r["text"] for r in query["results"]] == [captions[t] for t in order]
+        assert [r["right"] for r in query["results"]] == [owner[t] == image for t in order]
+    for number, picture in base.details["images"].items():
+        shown = images.decode(base64.b64decode(picture))
+        pixels = images.decode(readable[int(number)]["image"])
+        np.testing.assert_array_equal(shown, transforms.fit(pixels, PREPROCESSING))
+
+
+def test_zero_shot_equals_a_loop_over_examples(model, params, folder, expected, records):
+    evaluator = config.ZeroShot(
+        _data(label="label"), classes=CLASSES, templates=("{}", "a {} thing"), batch_size=8
+    )
+    result = _run(evaluator, model, params, folder)
+    ids = tokenize(
+        [t.replace("{}", c) for c in CLASSES for t in evaluator.templates],
+        PREPROCESSING,
+        load_tokenizer("bytes"),
+    )
+    named = np.asarray(model.bind(params).encode("text", ids)).reshape(3, 2, -1).mean(1)
+    named /= np.linalg.norm(named, axis=-1, keepdims=True)
+    labels = np.array([r["label"] for i, r in enumerate(records) if i != 4])
+    right = (expected[0] @ named.T).argmax(1) == labels
+    assert result.metrics == pytest.approx(
+        {"accuracy": right.mean(), "chance/accuracy": 1 / 3, "examples": 20, "broken": 1}
+    )
+    assert result.details["classes"] == list(CLASSES)
+    assert np.trace(result.details["confusion"]) == right.sum()
+    np.testing.assert_allclose(np.sum(result.details["confusion"], 1), np.bincount(labels))
+
+
+def test_clear_words_for_what_cannot_work(model, params, folder):
+    for evaluator, words in (
+        (config.ZeroShot(_data(label="label"), classes=("a", "b")), "label 2 of .* no name"),
+        (config.Retrieval(_data(), by="colour"), "by='colour' is not a field"),
+        (config.Retrieval(_data("broken")), "no readable example"),
+    ):
+        with pytest.raises(UserError, match=words):
+            _run(evaluator, model, params, folder)
