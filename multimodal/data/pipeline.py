@@ -24,8 +24,41 @@ from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 
 Batch = dict[str, Any]
+
+
+class Batches(Iterator[Batch]):
+    """An iterator over batches, read ahead in the background until `close` or its end."""
+
+    def __init__(self, iterator: grain.DatasetIterator):
+        self._iterator: grain.DatasetIterator | None = iterator
+        iterator.start_prefetch()
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the threads and worker processes; may be called more than once."""
+        # Let go of it too: collected as the interpreter ends, it would complain.
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            iterator.close()
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 _FIELDS = ("image", "text", "label")
 _ENDLESS = 1 << 62
+_READ_AHEAD = 2  # batches
 
 
 def batches(
@@ -38,7 +71,7 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     data_dir: str = "",
-) -> Iterator[Batch]:
+) -> Batches:
     """Endless training batches from number `start_batch` on; `close()` the iterator when done.
 
     A batch holds this process's part, batch_size / process_count examples: `image` uint8
@@ -76,7 +109,7 @@ def evaluation_batches(
     process_count: int = 1,
     extra: Sequence[str] = (),
     data_dir: str = "",
-) -> Iterator[Batch]:
+) -> Batches:
     """Every example once, in the order of the source, without augmentation.
 
     As `batches`, but with `texts`, a list of all captions of each example, in place of `text`; and
@@ -207,7 +240,7 @@ def tokenize(
 
 def _iterate(
     load: _Load, collate: _Collate, indices: range, per_process: int, workers: int
-) -> Iterator[Batch]:
+) -> Batches:
     dataset = grain.MapDataset.range(indices.start, indices.stop).map(load)
     buffer = min(4 * per_process, 512)
     examples = dataset.to_iter_dataset(
@@ -216,8 +249,12 @@ def _iterate(
     if workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain reads flags, also outside of absl.app.run
-        examples = examples.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return iter(examples.batch(per_process, batch_fn=collate))
+        examples = examples.mp_prefetch(
+            grain.MultiprocessingOptions(workers, per_worker_buffer_size=16)
+        )
+    whole = examples.batch(per_process, batch_fn=collate)
+    ahead = grain.experimental.ThreadPrefetchIterDataset(whole, prefetch_buffer_size=_READ_AHEAD)
+    return Batches(iter(ahead))
 
 
 def _per_process(batch_size: int, process_count: int) -> int:

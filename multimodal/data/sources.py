@@ -29,7 +29,10 @@ def open_source(
             from multimodal.data.tfds import TfdsSource
 
             folder = scenes.prepare(
-                data_dir, seed=source.seed, image_size=source.image_size, train=source.train
+                data_dir or "data",
+                seed=source.seed,
+                image_size=source.image_size,
+                train=source.train,
             )
             return TfdsSource(str(folder), source.split, fields)
         case config.Tfds():

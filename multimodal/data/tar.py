@@ -57,7 +57,6 @@ class TarSource:
     def _open(self) -> None:
         self._files: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._process = os.getpid()
         self._wanted = [[wanted(e, self._fields) for e in i.extensions] for i in self._indexes]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,15 +79,21 @@ class TarSource:
             raise IndexError(index)
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         parts, local = self._indexes[shard], index - int(self._starts[shard])
-        record: Record = {"key": parts.keys[local]}
+        key = parts.keys[local]
+        record: Record = {"key": key}
         for part in range(parts.bounds[local], parts.bounds[local + 1]):
-            if self._wanted[shard][parts.extension[part]]:
-                name = parts.extensions[parts.extension[part]]
-                raw = self._read(shard, int(parts.offset[part]), int(parts.size[part]))
-                if len(raw) < parts.size[part]:
-                    shard_name = Path(self.paths[shard]).name
-                    raise BrokenRecord(record["key"], f"{name} is cut off, {shard_name} ends early")
-                record[name] = _decode(record["key"], name, raw)
+            name = parts.extensions[parts.extension[part]]
+            if not self._wanted[shard][parts.extension[part]]:
+                continue
+            offset, size = int(parts.offset[part]), int(parts.size[part])
+            try:
+                raw = self._read(shard, offset, size)
+            except OSError as error:
+                raise BrokenRecord(key, f"{name} cannot be read: {error}") from None
+            if len(raw) < size:
+                shard_name = Path(self.paths[shard]).name
+                raise BrokenRecord(key, f"{name} is cut off: {shard_name} ends early")
+            record[name] = _decode(key, name, raw)
         return record
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
@@ -122,10 +127,12 @@ def _decode(key: str, name: str, raw: bytes) -> Any:
 
 
 def expand(path: str | Sequence[str]) -> list[str]:
-    """Paths of `shard-{000..999}.tar`, `shard-*.tar`, one file, or a list of them, in that order.
+    """Paths of `shard-{000..999}.tar`, `shard-*.tar`, one file, `A::B`, or a list, in that order.
 
     Raises UserError for one that does not exist.
     """
+    if isinstance(path, str) and "::" in path:
+        path = path.split("::")
     if not isinstance(path, str):
         return [found for one in path for found in expand(one)]
     braces = re.search(r"\{(\d+)\.\.(\d+)\}", path)

@@ -83,11 +83,12 @@ class FileTokenizer:
             self._backend = Backend.from_file(path)
         except Exception as error:  # the library raises plain Exception
             raise UserError(f"preprocessing.tokenizer: cannot read {path}: {error}") from None
+        own = self._backend.padding  # what the file says, before it is switched off
         self._backend.no_padding()
         self._backend.no_truncation()
         self.vocab_size = self._backend.get_vocab_size()
         ids = {use: self._first(names) for use, names in self._names.items()}
-        self.pad_id = max(ids["pad"], 0)
+        self.pad_id = (own or {}).get("pad_id", max(ids["pad"], 0))
         self.start_id, self.end_id, self.mask_id = ids["start"], ids["end"], ids["mask"]
 
     def _first(self, names: Sequence[str]) -> int:

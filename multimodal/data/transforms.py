@@ -58,9 +58,9 @@ class RandomShift:
         height, width = image.shape[:2]
         limits = int(height * self.share), int(width * self.share)
         down, right = (int(rng.integers(-limit, limit + 1)) for limit in limits)
-        rows = np.clip(np.arange(height) - down, 0, height - 1)
-        columns = np.clip(np.arange(width) - right, 0, width - 1)
-        return example | {"image": image[rows[:, None], columns]}
+        sides = max(down, 0), max(-down, 0), max(right, 0), max(-right, 0)
+        wide = cv2.copyMakeBorder(image, *sides, cv2.BORDER_REPLICATE)
+        return example | {"image": wide[sides[1] :, sides[3] :][:height, :width]}
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,19 @@ def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _crop(picture: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
-    """Short side to `size`, then the centre; equal to resizing the whole and cutting."""
+    """Short side to `size`, then the centre: only the pixels that stay are computed.
+
+    The box is where they lie in the original, so a picture of 1 x 5000 does not first become one of
+    224 x 1120000.
+    """
     width, height = picture.size
     short = min(width, height)
     # The long side is cut down (not rounded), as torchvision and the CLIP reference do.
     w, h = size * width // short, size * height // short
     left, top = round((w - size) / 2), round((h - size) / 2)
-    return picture.resize((w, h), how).crop((left, top, left + size, top + size))
+    x, y = width / w, height / h
+    box = (left * x, top * y, min((left + size) * x, width), min((top + size) * y, height))
+    return picture.resize((size, size), how, box)
 
 
 def _resize_fast(image: np.ndarray, size: int) -> np.ndarray:
