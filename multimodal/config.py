@@ -181,7 +181,10 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Tfds:
-    """A prepared TensorFlow Datasets folder (with ArrayRecord files) or a name below `data_dir`."""
+    """A folder that TensorFlow Datasets prepared as ArrayRecord, or its name below `data_dir`.
+
+    `split` may be sliced and joined as TFDS does: `train[:90%]`, `test+test_many`.
+    """
 
     name: str
     kind: Literal["tfds"] = "tfds"
@@ -190,7 +193,7 @@ class Tfds:
 
 @dataclass(frozen=True)
 class ArrayRecords:
-    """ArrayRecord files of msgpack-free records: each is one `multimodal.data` example."""
+    """ArrayRecord files that `multimodal.data.array_record.write` made; `path` as for `Tar`."""
 
     path: str
     kind: Literal["array_record"] = "array_record"
@@ -198,7 +201,11 @@ class ArrayRecords:
 
 @dataclass(frozen=True)
 class Tar:
-    """WebDataset shards, `{000..999}` patterns; `groups` keeps the parts of a split by leakage."""
+    """WebDataset shards: one file, `{000..999}` or `*` patterns, or several joined by `::`.
+
+    A relative path is looked for below `data_dir`. A record's fields are the extensions of its
+    members; `json.a.b` reaches into a JSON member.
+    """
 
     path: str
     kind: Literal["tar"] = "tar"
@@ -209,7 +216,10 @@ Source = Scenes | Tfds | ArrayRecords | Tar
 
 @dataclass(frozen=True)
 class Holdout:
-    """A share of the groups (records with one value of the JSON field `by`) set aside or kept."""
+    """Keeps or sets aside a `share` of the groups: records with one value of the field `by`.
+
+    A fixed hash of the group's name decides its side, so no group is ever on both.
+    """
 
     by: str
     share: float = 0.1
@@ -220,9 +230,11 @@ class Holdout:
 class Data:
     """Where examples come from and what happens to them before the model's own preprocessing.
 
-    `fields` maps what the model reads (image, text, label) to the record's names; `augment` lists
-    transforms as plain data, `{"op": NAME, ...}`; records stay together in blocks of `group` when
-    shuffled; `where` keeps records whose field has one of the values.
+    `fields` maps what the model reads (image, text, label) to the record's names, `a|b` standing
+    for the first it has; `where` keeps records whose field has one of the values; `augment` lists
+    transforms as plain data, `{"op": NAME, ...}`, for training alone. When shuffled, `group`
+    consecutive records stay together. `workers` are processes that read and decode (0: threads of
+    this one); more than a share of `max_broken` unreadable records ends the run.
     """
 
     source: Source
