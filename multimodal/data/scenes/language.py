@@ -60,13 +60,15 @@ def captions(scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
     if len(scene) == 1:
         words = [_say(t, scene[0], _size_word(scene[0], rng)) for t in _ALONE]
         return [words[i] for i in rng.permutation(len(words))[:count]]
-    orders = _ORDERS[len(scene)]
-    choices = [(form, order) for form in range(len(_TOGETHER)) for order in orders[:8]]
-    told: list[str] = []
-    for index in rng.permutation(len(choices)).tolist():
-        (template, between), order = _TOGETHER[choices[index][0]], choices[index][1]
-        text = between.join(_say(template, scene[i], _size_word(scene[i], rng)) for i in order)
-        told.append(text)
+    choices = [(form, order) for form in _TOGETHER for order in _ORDERS[len(scene)][:8]]
+    # Two objects: all wordings, to choose the short ones.
+    tried = rng.permutation(len(choices))[: None if len(scene) == 2 else count].tolist()
+    told = []
+    for index in tried:
+        (template, between), order = choices[index]
+        told.append(
+            between.join(_say(template, scene[i], _size_word(scene[i], rng)) for i in order)
+        )
     if len(scene) == 2:
         told.sort(key=lambda text: max(len(text), MAX_BYTES))  # stable: those that fit come first
     return told[:count]

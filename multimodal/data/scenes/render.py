@@ -140,11 +140,11 @@ def draw(objects: list[Placed], ground: tuple[float, float, float], image_size: 
     canvas = np.empty((side, side, 3), np.uint8)
     canvas[:] = np.round(ground).astype(np.uint8)
     for thing in objects:
+        # cv2 puts pixel centres at whole numbers, half a pixel less than the continuous place, and
+        # paints every pixel that the outline touches, half a pixel too many on each side.
+        centre, width = np.array([thing.x, thing.y]) * side - 0.5, thing.width * side - 1
         corners = [
-            # cv2 puts pixel centres at whole numbers: half a pixel less than the continuous place
-            np.round(
-                ((thing.width * part + (thing.x, thing.y)) * side - 0.5) * (1 << _SHIFT)
-            ).astype(np.int32)
+            np.round((centre + width * part) * (1 << _SHIFT)).astype(np.int32)
             for part in _BY_SHAPE[thing.shape]
         ]
         cv2.fillPoly(canvas, corners, [round(c) for c in thing.rgb], shift=_SHIFT)
