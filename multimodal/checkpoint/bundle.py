@@ -7,9 +7,8 @@ Orbax's free functions are used rather than its Checkpointer, because the order 
 checkpoint, then the list of its files (see `completeness`), only then are older ones removed.
 """
 
+import json
 import logging
-import re
-import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,18 +21,18 @@ from orbax.checkpoint import v1 as ocp
 
 from multimodal import config
 from multimodal.checkpoint import completeness
+from multimodal.checkpoint.folder import (
+    clear_up,
+    pass_over,
+    path_of,
+    remove_half,
+    remove_old,
+    set_aside,
+    steps_in,
+    trouble,
+)
 from multimodal.checkpoint.tree import abstract, flatten, misfits, nest, replicated
 from multimodal.errors import UserError
-
-_log = logging.getLogger(__name__)
-_UNFINISHED = ".orbax-checkpoint-tmp"
-_DELETING = ".deleting"
-_TORN = ".torn"
-_STORAGE_TROUBLE = re.compile(
-    r"No space left|RESOURCE_EXHAUSTED|Disk quota|Read-only file|Permission denied"
-    r"|PERMISSION_DENIED|File too large|Input/output error|Error writing|No such file",
-    re.IGNORECASE,
-)
 
 
 class Checkpoints:
@@ -61,14 +60,14 @@ class Checkpoints:
                 f"cannot keep checkpoints in {self.folder}: {error.strerror}"
             ) from error
         if jax.process_index() == 0:
-            self._clear_up()
+            clear_up(self.folder, settings.keep)
 
     def should_save(self, step: int) -> bool:
         """Whether `step` is one of every `settings.every`."""
         return step > 0 and step % self.settings.every == 0
 
     def save(self, step: int, state: Any, meta: dict, force: bool = False) -> bool:
-        """Starts saving `state` (a tree of arrays) and `meta` (JSON); the rest happens behind.
+        """Starts saving `state` (a tree of arrays) and `meta` (JSON); the writing happens behind.
 
         The arrays may be donated or deleted as soon as this returns. Does nothing and returns
         False when `should_save(step)` is false, unless `force`d, and when `step` is already here.
@@ -77,9 +76,10 @@ class Checkpoints:
         if not (force or self.should_save(step)):
             return False
         self.wait()
-        if _agree(lambda: [s for s in self._folders() if s == step and self._is_whole(s)]):
+        if _agree(lambda: [s for s in steps_in(self.folder) if s == step and self._is_whole(s)]):
             return False
         tensors = flatten(state)
+        meta = json.loads(json.dumps(meta))  # refused here rather than behind
         record = {"meta": meta, "tensors": {n: abstract(x) for n, x in tensors.items()}}
         stored = {name: x for name, x in tensors.items() if np.prod(x.shape)}  # see `_load`
 
@@ -96,12 +96,12 @@ class Checkpoints:
     def steps(self) -> list[int]:
         """Steps with a whole checkpoint, oldest first; waits for the save in progress."""
         self.wait()
-        return _agree(lambda: [s for s in self._folders() if self._is_whole(s)])
+        return _agree(lambda: [s for s in steps_in(self.folder) if self._is_whole(s)])
 
     def latest(self) -> int | None:
         """The newest step with a whole checkpoint. What is torn is set aside, with a warning."""
         self.wait()
-        whole = (step for step in reversed(self._folders()) if self._is_whole(step))
+        whole = (step for step in reversed(steps_in(self.folder)) if self._is_whole(step))
         found = _agree(lambda: [step for step in [next(whole, None)] if step is not None])
         return found[0] if found else None
 
@@ -130,6 +130,8 @@ class Checkpoints:
         prefix = "ema/" if averaged and ema is not False else "params/"
         if target is None:
             found = {name: x for name, x in saved.items() if name.startswith(prefix)}
+            if not found:
+                raise UserError(f"{self._path(step)} holds no tensor whose name begins {prefix!r}")
             target = nest({name.removeprefix(prefix): replicated(*x) for name, x in found.items()})
         named = {prefix + name: leaf for name, leaf in flatten(target).items()}
         return self._load(step, named, target, prefixes=(prefix,))
@@ -148,27 +150,26 @@ class Checkpoints:
             self._writer.shutdown()
 
     def _path(self, step: int) -> Path:
-        return self.folder / f"{step:08d}"
-
-    def _folders(self) -> list[int]:
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal())
+        return path_of(self.folder, step)
 
     def _record(self, step: int) -> dict:
         try:
             return completeness.read_record(self._path(step))
         except (OSError, ValueError, KeyError) as error:
-            steps = ", ".join(map(str, self._folders())) or "none"
+            steps = ", ".join(map(str, steps_in(self.folder))) or "none"
             raise UserError(f"no checkpoint {self._path(step)}; steps here: {steps}") from error
 
     def _load(self, step: int, wanted: dict, target: Any, prefixes: tuple[str, ...]) -> Any:
         saved = self._record(step)["tensors"]
         saved = {name: x for name, x in saved.items() if name.startswith(prefixes)}
-        if trouble := misfits(saved, {name: abstract(x) for name, x in wanted.items()}):
-            more = f"; and {len(trouble) - 3} more" if len(trouble) > 3 else ""
+        if wrong := misfits(saved, {name: abstract(x) for name, x in wanted.items()}):
+            more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise UserError(
-                f"{self._path(step)} does not fit this model: {'; '.join(trouble[:3])}{more}; "
+                f"{self._path(step)} does not fit this model: {'; '.join(wrong[:3])}{more}; "
                 "use the config it was saved with (config.json in the run folder) or a new folder"
             )
+        if damage := completeness.find_damage(self._path(step)):
+            raise UserError(f"checkpoint {self._path(step)} is torn: {damage}; use another step")
         placed = {n: x if x.sharding else replicated(*abstract(x)) for n, x in wanted.items()}
         stored = {name: x for name, x in placed.items() if np.prod(x.shape)}
         loaded = {
@@ -184,50 +185,16 @@ class Checkpoints:
         response.result()
         if jax.process_index() == 0:
             completeness.write_manifest(self._path(step))
-            self._remove_old()
-
-    def _remove_old(self) -> None:
-        steps, every = self._folders(), self.settings.keep_every
-        for step in steps[: -self.settings.keep]:
-            if not (every and step % every == 0):
-                doomed = self._path(step).with_suffix(_DELETING)
-                self._path(step).rename(doomed)
-                shutil.rmtree(doomed)
+            remove_old(self.folder, self.settings.keep, self.settings.keep_every)
 
     def _is_whole(self, step: int) -> bool:
         path = self._path(step)
         damage = completeness.find_damage(path)
-        if damage and not path.exists():  # a run that still trains has just removed it
-            return False
-        if damage:
-            self._set_aside(path, f"is torn: {damage}")
+        if damage and path.exists():  # a run that still trains may just have removed it
+            (pass_over if self.settings is None else set_aside)(path, f"is torn: {damage}")
         elif self.settings is not None and not completeness.has_manifest(path):
             completeness.write_manifest(path)  # the process died between the rename and the list
         return not damage
-
-    def _clear_up(self) -> None:
-        """What a killed run left behind: half a save is set aside, half a removal completed."""
-        for path in sorted(self.folder.iterdir()):
-            if path.suffix == _DELETING:
-                shutil.rmtree(path, ignore_errors=True)
-            elif _UNFINISHED in path.name:
-                self._set_aside(path, "is torn: the run was stopped in the middle of saving it")
-        torn = [p for p in self.folder.iterdir() if _TORN in p.name]
-        for path in sorted(torn, key=lambda p: p.stat().st_mtime)[: -self.settings.keep]:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _set_aside(self, path: Path, reason: str) -> None:
-        step = path.name.split(".")[0]
-        names = [f"{step}{_TORN}", *(f"{step}{_TORN}.{i}" for i in range(1, 1000))]
-        aside = next(path.with_name(n) for n in names if not path.with_name(n).exists())
-        if self.settings is None:
-            _log.warning("checkpoint %s %s; passed over", path, reason)
-            return
-        try:
-            path.rename(aside)
-            _log.warning("checkpoint %s %s; set aside as %s", path, reason, aside.name)
-        except OSError as error:
-            _log.warning("checkpoint %s %s; passed over (%s)", path, reason, error.strerror)
 
     def _storing(self, step: int, work: Callable[[], Any]) -> Any:
         """Runs `work`; what the storage refuses becomes one line, and its half is removed."""
@@ -235,14 +202,13 @@ class Checkpoints:
             return work()
         except Exception as error:
             if jax.process_index() == 0:
-                for half in self.folder.glob(f"{self._path(step).name}{_UNFINISHED}*"):
-                    shutil.rmtree(half, ignore_errors=True)
-            reason = _STORAGE_TROUBLE.search(str(error))
-            if not reason:
+                remove_half(self._path(step))
+            reason = trouble(error)
+            if reason is None:
                 raise
             raise UserError(
-                f"cannot save step {step} in {self.folder}: {reason.group()}; free some space or "
-                "allow writing there, or choose another --workdir; earlier checkpoints are kept"
+                f"cannot save step {step} in {self.folder}: {reason}; make room or allow writing "
+                "there, or choose another --workdir; earlier checkpoints are untouched"
             ) from error
 
 

@@ -1,6 +1,9 @@
 """What was saved comes back to the bit, on any mesh; what does not fit is named."""
 
+import errno
 import json
+import os
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from multimodal import config
+from multimodal.checkpoint import bundle
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.errors import UserError
 from multimodal.parallel.mesh import make_mesh
@@ -169,7 +173,37 @@ def test_leaves_that_are_no_arrays_are_refused_before_anything_is_written(checkp
     for leaf in (3, jax.random.key(0)):
         with pytest.raises(TypeError, match="params/x"):
             checkpoints.save(10, {"params": {"x": leaf}}, META)
+    with pytest.raises(TypeError, match="JSON"):
+        checkpoints.save(10, {"params": {"x": jnp.ones(3)}}, {"config": object()})
     assert list(checkpoints.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["begin", "end"])
+def test_full_disk_is_one_line_at_the_next_call_and_leaves_no_half(
+    checkpoints, mesh, monkeypatch, where
+):
+    checkpoints.save(10, make_state(mesh), META)
+    checkpoints.wait()
+    real = bundle.ocp.save_async
+
+    def no_room(*arguments, **named):
+        response = real(*arguments, **named)
+        if where == "begin":
+            response.result()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def result():
+            raise ValueError("RESOURCE_EXHAUSTED: ... [OS error 28: No space left on device]")
+
+        return SimpleNamespace(result=result)
+
+    monkeypatch.setattr(bundle.ocp, "save_async", no_room)
+    with pytest.raises(UserError, match="cannot save step 20 in .*: the disk is full"):
+        checkpoints.save(20, make_state(mesh), META)
+        checkpoints.save(30, make_state(mesh), META)
+    monkeypatch.undo()
+    assert checkpoints.save(40, make_state(mesh), META), "the run may go on"
+    assert checkpoints.latest() == 40
 
 
 def test_orbax_is_silent(checkpoints, mesh, caplog):

@@ -8,26 +8,34 @@ import pytest
 from multimodal import config
 from multimodal.checkpoint import completeness
 from multimodal.checkpoint.bundle import Checkpoints
+from multimodal.errors import UserError
 from multimodal.parallel.mesh import make_mesh
 from tests.checkpoint.states import META, bits, make_state, target_of
 
 SETTINGS = config.Checkpoints(every=10, keep=3)
 
 
-@pytest.fixture
-def mesh():
-    return make_mesh({"data": 1, "fsdp": 8})
+MESH = make_mesh({"data": 1, "fsdp": 8})
 
 
-@pytest.fixture
-def folder(tmp_path, mesh):
-    """Steps 10 and 20, of states 10 and 20."""
-    checkpoints = Checkpoints(tmp_path, SETTINGS)
+def state_of(step: int):
+    return make_state(MESH, seed=step, width=512)  # so wide that tensors have their own files
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    checkpoints = Checkpoints(folder, SETTINGS)
     for step in (10, 20):
-        # Wide enough for tensors to have files of their own.
-        checkpoints.save(step, make_state(mesh, seed=step, width=512), META)
+        checkpoints.save(step, state_of(step), META)
     checkpoints.close()
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """Whole checkpoints of steps 10 and 20, to be spoilt."""
+    return shutil.copytree(saved, tmp_path / "checkpoints")
 
 
 def largest(path):
@@ -56,7 +64,7 @@ def flip(path):
 @pytest.mark.parametrize(
     "name", ["_CHECKPOINT_METADATA", "state/_METADATA", "state/manifest.ocdbt", "LARGEST"]
 )
-def test_damage_is_found_and_the_step_before_used(folder, mesh, caplog, damage, name):
+def test_damage_is_found_and_the_step_before_used(folder, caplog, damage, name):
     broken = folder / "00000020"
     damage(largest(broken) if name == "LARGEST" else broken / name)
     checkpoints = Checkpoints(folder, SETTINGS)
@@ -64,9 +72,9 @@ def test_damage_is_found_and_the_step_before_used(folder, mesh, caplog, damage, 
     assert str(broken) in caplog.text
     assert "set aside as 00000020.torn" in caplog.text
     assert sorted(p.name for p in folder.iterdir()) == ["00000010", "00000020.torn"]
-    state = make_state(mesh, seed=10, width=512)
-    assert bits(checkpoints.restore(10, target_of(state, mesh))) == bits(state)
-    assert checkpoints.save(20, make_state(mesh, seed=21), META), "the step can be saved again"
+    state = state_of(10)
+    assert bits(checkpoints.restore(10, target_of(state, MESH))) == bits(state)
+    assert checkpoints.save(20, state_of(21), META), "the step can be saved again"
     assert checkpoints.steps() == [10, 20]
     checkpoints.close()
 
@@ -86,7 +94,7 @@ def test_every_single_file_is_missed(folder):
 
 
 @pytest.mark.parametrize("left", ["nothing", "half a list"])
-def test_killed_before_the_list_was_written_nothing_is_lost(folder, mesh, caplog, left):
+def test_killed_before_the_list_was_written_nothing_is_lost(folder, caplog, left):
     manifest = folder / "00000020" / completeness.MANIFEST
     manifest.unlink() if left == "nothing" else truncate(manifest)
     assert Checkpoints(folder).latest() == 20, "also for a reader, which writes nothing"
@@ -96,8 +104,8 @@ def test_killed_before_the_list_was_written_nothing_is_lost(folder, mesh, caplog
     assert manifest.read_text().endswith("}")
     assert completeness.find_damage(manifest.parent) is None
     assert caplog.text == ""
-    state = make_state(mesh, seed=20, width=512)
-    assert bits(checkpoints.restore(20, target_of(state, mesh))) == bits(state)
+    state = state_of(20)
+    assert bits(checkpoints.restore(20, target_of(state, MESH))) == bits(state)
 
 
 @pytest.mark.parametrize("damage", [delete, truncate, empty])
@@ -108,6 +116,14 @@ def test_without_a_list_lost_data_is_found_by_reading(folder, caplog, damage):
     checkpoints = Checkpoints(folder, SETTINGS)
     assert checkpoints.latest() == 10
     assert "cannot be read" in caplog.text
+
+
+def test_a_torn_step_asked_for_by_number_is_refused(folder):
+    truncate(largest(folder / "00000020"))
+    reader = Checkpoints(folder)
+    for ask in (reader.restore_params, lambda step: reader.restore(step, state_of(step))):
+        with pytest.raises(UserError, match="00000020 is torn: .* bytes instead of .*another step"):
+            ask(20)
 
 
 def test_a_reader_passes_over_what_is_torn_and_touches_nothing(folder, caplog):

@@ -72,7 +72,7 @@ def test_no_room_is_one_line_and_the_run_may_go_on(tmp_path):
     output, errors = run.communicate(timeout=100)
     lines = output.splitlines()
     assert len(lines) == 3, output + errors
-    assert lines[0].startswith(f"refused cannot save step 2 in {tmp_path}: File too large")
+    assert lines[0].startswith(f"refused cannot save step 2 in {tmp_path}: a file would be larger")
     assert lines[1:] == ["steps 1", "steps 1 3"]
     assert "Traceback" not in errors
     assert sorted(p.name for p in tmp_path.iterdir()) == ["00000001", "00000003"]
