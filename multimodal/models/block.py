@@ -15,9 +15,9 @@ class Mlp(nnx.Module):
 
     def __init__(self, width: int, hidden: int, activation: str, init: BlockInit, *, rngs):
         self.activation = activation
-        axes, bias = ("embed", "mlp"), init.mlp_bias
-        self.up = Linear(width, hidden, axes, init.mlp_in, rngs=rngs, bias_init=bias)
-        self.down = Linear(hidden, width, axes[::-1], init.mlp_out, rngs=rngs, bias_init=bias)
+        up, down, axes = init.mlp_up, init.mlp_down, ("embed", "mlp")
+        self.up = Linear(width, hidden, axes, up.kernel, rngs=rngs, bias_init=up.bias)
+        self.down = Linear(hidden, width, axes[::-1], down.kernel, rngs=rngs, bias_init=down.bias)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         hidden = ACTIVATIONS[self.activation](self.up(x))
@@ -30,7 +30,7 @@ class Block(nnx.Module):
 
     def __init__(self, settings: Transformer, *, rngs: nnx.Rngs):
         s = settings
-        init = block_init(s.init, s.width, s.depth)
+        init = block_init(s)
         self.pre, self.dropout = s.norm_position == "pre", s.dropout
         self.drop_paths = s.drop_path > 0
         options = {"rngs": rngs, "backend": s.attention, "dropout_rate": s.attention_dropout}

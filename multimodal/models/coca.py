@@ -36,7 +36,7 @@ class CoCa(nnx.Module):
         self.pad_id = s.text.pad_id
         self.image = VisionTower(s.image, preprocessing, s.embed, dtype, rngs=rngs)
         v = s.image.transformer
-        blocks = block_init(v.init, v.width, v.depth)
+        blocks = block_init(v)
 
         def pooler(queries: int) -> AttentionPooler:
             return AttentionPooler(v.width, s.pooler_heads, queries, v.norm_eps, blocks, rngs=rngs)

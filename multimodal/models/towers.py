@@ -27,7 +27,7 @@ def _projection(kind: str, width: int, embed: int, init, rngs: nnx.Rngs) -> Line
 
 
 def _map_pooler(t: Transformer, rngs: nnx.Rngs) -> MapPooler:
-    init = block_init(t.init, t.width, t.depth)
+    init = block_init(t)
     return MapPooler(t.width, t.heads, t.mlp, t.activation, t.norm_eps, init, rngs=rngs)
 
 

@@ -38,8 +38,8 @@ class Uniter(nnx.Module):
         rngs: nnx.Rngs,
     ):
         s, t = settings, settings.transformer
-        init, blocks = edge_init(t.init, t.width), block_init(t.init, t.width, t.depth)
-        self.settings = t
+        init, blocks = edge_init(t.init, t.width), block_init(t)
+        self.settings, self.pad_id = t, s.pad_id
         self.cells = s.image_size // s.region_size
 
         def norm() -> LayerNorm:
@@ -63,7 +63,7 @@ class Uniter(nnx.Module):
         self.region_norm, self.box_norm, self.image_norm = norm(), norm(), norm()
         self.stack = Stack(t, rngs=rngs)
         dense = lambda: Linear(  # noqa: E731
-            t.width, t.width, ("embed", None), blocks.mlp_in, rngs=rngs
+            t.width, t.width, ("embed", None), blocks.mlp_up.kernel, rngs=rngs
         )
         self.word_dense, self.head_norm = dense(), norm()
         zeros = jax.nn.initializers.zeros
@@ -81,7 +81,7 @@ class Uniter(nnx.Module):
         regions = self.region_norm(regions) + self.box_norm(boxes)
         regions = self.image_norm(regions + types[1].astype(regions.dtype))
         x = dropout(jnp.concatenate([words, regions], axis=1), rate, fold(key, 0))
-        real = jnp.concatenate([ids != 0, jnp.ones(regions.shape[:2], bool)], axis=1)
+        real = jnp.concatenate([ids != self.pad_id, jnp.ones(regions.shape[:2], bool)], axis=1)
         x, _ = self.stack(x, mask=rearrange(real, "b k -> b 1 1 k"), key=fold(key, 1))
         hidden = self.head_norm(ACTIVATIONS["gelu"](self.word_dense(x[:, : ids.shape[1]])))
         pooled = jnp.tanh(self.pooler(x[:, 0]))

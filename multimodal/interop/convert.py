@@ -1,0 +1,128 @@
+"""Weights of another layout into our parameters and back, by the tables of `layouts`."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from einops import rearrange
+
+from multimodal.errors import UserError
+from multimodal.interop.layouts import LAYOUTS, Layout
+from multimodal.models.build import Model
+from multimodal.schema import nearest
+
+
+class Transform(NamedTuple):
+    """One tensor of theirs as one of ours, and the way back; works on any kind of array."""
+
+    to_ours: Callable[[Any], Any]
+    to_theirs: Callable[[Any], Any]
+
+
+def _patch_to_convolution(kernel: Any) -> Any:
+    p = math.isqrt(kernel.shape[0] // 3)
+    return rearrange(kernel, "(p q c) o -> o c p q", p=p, q=p)
+
+
+TRANSFORMS = {
+    "as_is": Transform(lambda x: x, lambda x: x),
+    "linear": Transform(lambda x: x.T, lambda x: x.T),  # [out, in] and [in, out]
+    "patch": Transform(lambda x: rearrange(x, "o c p q -> (p q c) o"), _patch_to_convolution),
+    "one_more": Transform(lambda x: x[None], lambda x: x[0]),  # ours has a leading axis of 1
+    "one_less": Transform(lambda x: x[0], lambda x: x[None]),  # theirs has it
+}
+
+
+def import_weights(
+    layout: str, weights: dict[str, np.ndarray], model: Model
+) -> dict[str, np.ndarray]:
+    """Parameters of `model` by path, float32, from the tensors of a checkpoint in `layout`.
+
+    Raises UserError, naming the tensor, when one is missing, left over or of another shape than
+    the model's, and when the layout has no place for one of the model's parameters.
+    """
+    table = _table(layout)
+    shapes = model.shapes()
+    expected = jax.eval_shape(functools.partial(_export, layout, table), shapes)
+    given = {name: x for name, x in weights.items() if name not in table.ignored}
+    _same_names(layout, given, expected)
+    for name, leaf in expected.items():
+        if given[name].shape != leaf.shape:
+            raise UserError(
+                f"{layout} weights: {name} has shape {tuple(given[name].shape)}, but the model's "
+                f"settings make it {tuple(leaf.shape)}; take the settings from its own config"
+            )
+    params = {}
+    for row in table.rows:
+        if not all(path in shapes for path in row.paths):
+            continue
+        names = [row.theirs]
+        if "{i}" in row.theirs:
+            depth = shapes[row.paths[0]].shape[0]
+            names = [row.theirs.format(i=i) for i in range(depth)]
+        to_ours, count = TRANSFORMS[row.transform].to_ours, len(row.paths)
+        tensors = [np.asarray(given[name], np.float32) for name in names]
+        layers = [[to_ours(part) for part in _split(x, count)] for x in tensors]
+        for path, leaves in zip(row.paths, zip(*layers, strict=True), strict=True):
+            params[path] = np.stack(leaves) if "{i}" in row.theirs else leaves[0]
+    return params
+
+
+def export_weights(layout: str, params: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The inverse: their tensors by name. Raises UserError for a parameter without a place."""
+    tensors = _export(layout, _table(layout), params)
+    return {name: np.asarray(x, order="C") for name, x in tensors.items()}
+
+
+def _export(layout: str, table: Layout, params: dict[str, Any]) -> dict[str, Any]:
+    tensors: dict[str, Any] = {}
+    homeless = set(params)
+    for row in table.rows:
+        if not all(path in params for path in row.paths):
+            continue
+        homeless -= set(row.paths)
+        to_theirs = TRANSFORMS[row.transform].to_theirs
+        leaves = [params[path] for path in row.paths]
+        if "{i}" in row.theirs:
+            for i in range(leaves[0].shape[0]):
+                tensors[row.theirs.format(i=i)] = _join([to_theirs(x[i]) for x in leaves])
+        else:
+            tensors[row.theirs] = _join([to_theirs(x) for x in leaves])
+    if homeless:
+        raise UserError(
+            f"{layout} weights: the layout has no place for the parameter {min(homeless)}; "
+            "the model is of another kind"
+        )
+    return tensors
+
+
+def _split(x: Any, count: int) -> list[Any]:
+    return list(rearrange(x, "(n o) ... -> n o ...", n=count)) if count > 1 else [x]
+
+
+def _join(parts: list[Any]) -> Any:
+    return rearrange(parts, "n o ... -> (n o) ...") if len(parts) > 1 else parts[0]
+
+
+def _same_names(layout: str, given: dict, expected: dict) -> None:
+    missing, left = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
+    if missing:
+        raise UserError(f"{layout} weights: {missing[0]} is missing{_more(missing)}")
+    if left:
+        raise UserError(
+            f"{layout} weights: {left[0]} has no place in the model{_more(left)}; "
+            "take the settings from its own config"
+        )
+
+
+def _more(names: list[str]) -> str:
+    return f", and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _table(layout: str) -> Layout:
+    if layout not in LAYOUTS:
+        raise UserError(f"no layout {layout!r} of weights{nearest(layout, LAYOUTS)}")
+    return LAYOUTS[layout]

@@ -1,0 +1,211 @@
+"""Other people's names for our parameters, as tables that are read both ways.
+
+A row is (their tensor, our path, transform of `convert.TRANSFORMS`). `{i}` in their name counts
+layers, which are stacked in our parameter. `query|key|value` in our path stands for three
+parameters that are one tensor there, one after the other along its first axis.
+"""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    theirs: str
+    ours: str
+    transform: str = "as_is"
+
+    @property
+    def paths(self) -> list[str]:
+        """Our parameters in the order in which their tensor holds them."""
+        parts = [part.split("|") for part in self.ours.split("/")]
+        count = max(map(len, parts))
+        return ["/".join(p[min(k, len(p) - 1)] for p in parts) for k in range(count)]
+
+
+class Layout(NamedTuple):
+    """A table, and the names of tensors that are no weights (position ids, sizes)."""
+
+    rows: tuple[Row, ...]
+    ignored: tuple[str, ...] = ()
+
+
+def _linear(theirs: str, ours: str) -> list[Row]:
+    return [
+        Row(f"{theirs}.weight", f"{ours}/kernel", "linear"),
+        Row(f"{theirs}.bias", f"{ours}/bias"),
+    ]
+
+
+def _norm(theirs: str, ours: str) -> list[Row]:
+    return [Row(f"{theirs}.weight", f"{ours}/scale"), Row(f"{theirs}.bias", f"{ours}/bias")]
+
+
+def _block(prefix: str, ours: str, names: dict[str, str]) -> list[Row]:
+    """Rows of a stack whose parts have the `names` under `prefix`, by our name."""
+    rows = []
+    for part, theirs in names.items():
+        theirs, path = f"{prefix}.{theirs}", f"{ours}/stack/blocks/{part}"
+        if part.endswith("norm"):
+            rows += _norm(theirs, path)
+        elif "|" in part:
+            rows += _in_projection(theirs, path)
+        else:
+            rows += _linear(theirs, path)
+    return rows
+
+
+def _in_projection(theirs: str, ours: str) -> list[Row]:
+    return [
+        Row(f"{theirs}_weight", f"{ours}/kernel", "linear"),
+        Row(f"{theirs}_bias", f"{ours}/bias"),
+    ]
+
+
+IMAGE, TEXT = "towers/image", "towers/text"
+TEMPERATURE = "temperature/image-text"
+
+HUGGING_FACE_BLOCK = {
+    "attention_norm": "layer_norm1",
+    "attention/query": "self_attn.q_proj",
+    "attention/key": "self_attn.k_proj",
+    "attention/value": "self_attn.v_proj",
+    "attention/out": "self_attn.out_proj",
+    "mlp_norm": "layer_norm2",
+    "mlp/up": "mlp.fc1",
+    "mlp/down": "mlp.fc2",
+}
+HUGGING_FACE_TEXT = (
+    Row("text_model.embeddings.token_embedding.weight", f"{TEXT}/tokens/table"),
+    Row("text_model.embeddings.position_embedding.weight", f"{TEXT}/positions/position"),
+    *_block("text_model.encoder.layers.{i}", TEXT, HUGGING_FACE_BLOCK),
+    *_norm("text_model.final_layer_norm", f"{TEXT}/final_norm"),
+)
+HUGGING_FACE_IMAGE = (
+    Row(
+        "vision_model.embeddings.patch_embedding.weight", f"{IMAGE}/patches/linear/kernel", "patch"
+    ),
+    Row("vision_model.embeddings.position_embedding.weight", f"{IMAGE}/positions/position"),
+    *_block("vision_model.encoder.layers.{i}", IMAGE, HUGGING_FACE_BLOCK),
+    *_norm("vision_model.post_layernorm", f"{IMAGE}/final_norm"),
+)
+HUGGING_FACE_BUFFERS = (
+    "text_model.embeddings.position_ids",
+    "vision_model.embeddings.position_ids",
+)
+
+HUGGING_FACE_CLIP = Layout(
+    (
+        *HUGGING_FACE_TEXT,
+        *HUGGING_FACE_IMAGE,
+        Row("vision_model.embeddings.class_embedding", f"{IMAGE}/class_token/token", "one_more"),
+        *_norm("vision_model.pre_layrnorm", f"{IMAGE}/pre_norm"),
+        Row("visual_projection.weight", f"{IMAGE}/projection/kernel", "linear"),
+        Row("text_projection.weight", f"{TEXT}/projection/kernel", "linear"),
+        Row("logit_scale", f"{TEMPERATURE}/scale"),
+    ),
+    HUGGING_FACE_BUFFERS,
+)
+
+HUGGING_FACE_SIGLIP = Layout(
+    (
+        *HUGGING_FACE_TEXT,
+        *_linear("text_model.head", f"{TEXT}/projection"),
+        *HUGGING_FACE_IMAGE,
+        Row("vision_model.embeddings.patch_embedding.bias", f"{IMAGE}/patches/linear/bias"),
+        Row("vision_model.head.probe", f"{IMAGE}/pooler/probe", "one_less"),
+        *_in_projection(
+            "vision_model.head.attention.in_proj", f"{IMAGE}/pooler/attention/query|key|value"
+        ),
+        *_linear("vision_model.head.attention.out_proj", f"{IMAGE}/pooler/attention/out"),
+        *_norm("vision_model.head.layernorm", f"{IMAGE}/pooler/norm"),
+        *_linear("vision_model.head.mlp.fc1", f"{IMAGE}/pooler/mlp/up"),
+        *_linear("vision_model.head.mlp.fc2", f"{IMAGE}/pooler/mlp/down"),
+        Row("logit_scale", f"{TEMPERATURE}/scale", "one_less"),
+        Row("logit_bias", f"{TEMPERATURE}/bias", "one_less"),
+    ),
+    HUGGING_FACE_BUFFERS,
+)
+
+OPENAI_BLOCK = {
+    "attention_norm": "ln_1",
+    "attention/query|key|value": "attn.in_proj",
+    "attention/out": "attn.out_proj",
+    "mlp_norm": "ln_2",
+    "mlp/up": "mlp.c_fc",
+    "mlp/down": "mlp.c_proj",
+}
+# Also the layout of open_clip's own models.
+OPENAI_CLIP = Layout(
+    (
+        Row("visual.conv1.weight", f"{IMAGE}/patches/linear/kernel", "patch"),
+        Row("visual.class_embedding", f"{IMAGE}/class_token/token", "one_more"),
+        Row("visual.positional_embedding", f"{IMAGE}/positions/position"),
+        *_norm("visual.ln_pre", f"{IMAGE}/pre_norm"),
+        *_block("visual.transformer.resblocks.{i}", IMAGE, OPENAI_BLOCK),
+        *_norm("visual.ln_post", f"{IMAGE}/final_norm"),
+        Row("visual.proj", f"{IMAGE}/projection/kernel"),
+        Row("token_embedding.weight", f"{TEXT}/tokens/table"),
+        Row("positional_embedding", f"{TEXT}/positions/position"),
+        *_block("transformer.resblocks.{i}", TEXT, OPENAI_BLOCK),
+        *_norm("ln_final", f"{TEXT}/final_norm"),
+        Row("text_projection", f"{TEXT}/projection/kernel"),
+        Row("logit_scale", f"{TEMPERATURE}/scale"),
+    ),
+    ("input_resolution", "context_length", "vocab_size"),
+)
+
+
+def _vit(prefix: str, block: dict[str, str]) -> Layout:
+    embeddings = "vit.embeddings"
+    return Layout(
+        (
+            Row(f"{embeddings}.cls_token", f"{IMAGE}/class_token/token", "one_less"),
+            Row(f"{embeddings}.position_embeddings", f"{IMAGE}/positions/position", "one_less"),
+            Row(
+                f"{embeddings}.patch_embeddings.projection.weight",
+                f"{IMAGE}/patches/linear/kernel",
+                "patch",
+            ),
+            Row(f"{embeddings}.patch_embeddings.projection.bias", f"{IMAGE}/patches/linear/bias"),
+            *_block(prefix, IMAGE, block),
+            *_norm("vit.layernorm", f"{IMAGE}/final_norm"),
+            *_linear("classifier", f"{IMAGE}/projection"),
+        )
+    )
+
+
+# As in the files on the hub.
+HUGGING_FACE_VIT = _vit(
+    "vit.encoder.layer.{i}",
+    {
+        "attention_norm": "layernorm_before",
+        "attention/query": "attention.attention.query",
+        "attention/key": "attention.attention.key",
+        "attention/value": "attention.attention.value",
+        "attention/out": "attention.output.dense",
+        "mlp_norm": "layernorm_after",
+        "mlp/up": "intermediate.dense",
+        "mlp/down": "output.dense",
+    },
+)
+# As transformers 5 names them in memory.
+HUGGING_FACE_VIT_5 = _vit(
+    "vit.layers.{i}",
+    {
+        "attention_norm": "layernorm_before",
+        "attention/query": "attention.q_proj",
+        "attention/key": "attention.k_proj",
+        "attention/value": "attention.v_proj",
+        "attention/out": "attention.o_proj",
+        "mlp_norm": "layernorm_after",
+        "mlp/up": "mlp.fc1",
+        "mlp/down": "mlp.fc2",
+    },
+)
+
+LAYOUTS: dict[str, Layout] = {
+    "huggingface_clip": HUGGING_FACE_CLIP,
+    "huggingface_siglip": HUGGING_FACE_SIGLIP,
+    "huggingface_vit": HUGGING_FACE_VIT,
+    "huggingface_vit_5": HUGGING_FACE_VIT_5,
+    "openai_clip": OPENAI_CLIP,
+}

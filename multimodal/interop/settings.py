@@ -1,0 +1,185 @@
+"""Settings of other people's models as ours: what stands in their config.json, and what goes
+without saying there (pooling, norms, preprocessing)."""
+
+from typing import Any
+
+from multimodal.config import DualEncoder, ImageTower, TextTower, Transformer
+from multimodal.errors import UserError
+from multimodal.preprocessing import Preprocessing
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "quick_gelu": "quick_gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+Settings = tuple[DualEncoder, Preprocessing]
+
+
+def huggingface_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of a CLIPModel, from its config.json."""
+    text, vision = config["text_config"], config["vision_config"]
+    image_size, length = vision.get("image_size", 224), text.get("max_position_embeddings", 77)
+    end = text.get("eos_token_id", 49407)
+    defaults = {"act": "quick_gelu", "eps": 1e-5}
+    towers = {
+        "image": ImageTower(
+            image_size=image_size,
+            patch_size=vision.get("patch_size", 32),
+            patch_bias=False,
+            class_token=True,
+            pre_norm=True,
+            pooler="class",
+            projection="linear",
+            transformer=_transformer(vision, (768, 12, 12, 3072), init="clip_image", **defaults),
+        ),
+        "text": TextTower(
+            vocab_size=text.get("vocab_size", 49408),
+            length=length,
+            # Early configs say 2, which is not the end token: the largest id is.
+            pooler="argmax" if end == 2 else "end",
+            end_id=end,
+            pad_id=text.get("pad_token_id", 1),
+            projection="linear",
+            transformer=_transformer(
+                text, (512, 12, 8, 2048), init="clip", causal=True, **defaults
+            ),
+        ),
+    }
+    embed = config.get("projection_dim", 512)
+    return DualEncoder(towers, embed=embed), _clip_preprocessing(image_size, length, tokenizer)
+
+
+def openai_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of OpenAI's CLIP with a ViT, from the arguments of its constructor (embed_dim, ...)."""
+
+    def transformer(width: int, heads: int, depth: int, **options: Any) -> Transformer:
+        sizes = {"width": width, "depth": depth, "heads": heads, "mlp": 4 * width}
+        return Transformer(**sizes, activation="quick_gelu", norm_eps=1e-5, **options)
+
+    width, c = config["vision_width"], config
+    towers = {
+        "image": ImageTower(
+            image_size=c["image_resolution"],
+            patch_size=c["vision_patch_size"],
+            patch_bias=False,
+            class_token=True,
+            pre_norm=True,
+            pooler="class",
+            projection="linear",
+            transformer=transformer(width, width // 64, c["vision_layers"], init="clip_image"),
+        ),
+        "text": TextTower(
+            vocab_size=c["vocab_size"],
+            length=c["context_length"],
+            pooler="argmax",
+            projection="linear",
+            transformer=transformer(
+                c["transformer_width"],
+                c["transformer_heads"],
+                c["transformer_layers"],
+                init="clip",
+                causal=True,
+            ),
+        ),
+    }
+    preprocessing = _clip_preprocessing(c["image_resolution"], c["context_length"], tokenizer)
+    return DualEncoder(towers, embed=c["embed_dim"]), preprocessing
+
+
+def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of a SiglipModel, from its config.json."""
+    text, vision = config["text_config"], config["vision_config"]
+    image_size, length = vision.get("image_size", 224), text.get("max_position_embeddings", 64)
+    sizes, defaults = (768, 12, 12, 3072), {"act": "gelu_pytorch_tanh", "eps": 1e-6}
+    towers = {
+        "image": ImageTower(
+            image_size=image_size,
+            patch_size=vision.get("patch_size", 16),
+            pooler="map",
+            transformer=_transformer(vision, sizes, init="vit", **defaults),
+        ),
+        "text": TextTower(
+            vocab_size=text.get("vocab_size", 32000),
+            length=length,
+            pooler="last",
+            pad_id=text.get("pad_token_id", 1),
+            projection="linear_bias",
+            transformer=_transformer(text, sizes, init="vit", **defaults),
+        ),
+    }
+    embed = text.get("projection_size", text.get("hidden_size", 768))
+    preprocessing = Preprocessing(
+        image_size=image_size,
+        resize="squash",
+        tokenizer=tokenizer,
+        length=length,
+        add_start=False,
+    )
+    model = DualEncoder(
+        towers, embed=embed, logit_scale_init=2.3025851, logit_scale_max=None, logit_bias_init=-10.0
+    )
+    return model, preprocessing
+
+
+def huggingface_vit(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of a ViTForImageClassification: one tower, whose embedding is the logits."""
+    classes = config.get("num_labels", len(config.get("id2label", "01")))
+    image_size = config.get("image_size", 224)
+    tower = ImageTower(
+        image_size=image_size,
+        patch_size=config.get("patch_size", 16),
+        patch_bias=True,
+        class_token=True,
+        pooler="class",
+        projection="linear_bias",
+        transformer=_transformer(config, (768, 12, 12, 3072), init="vit", act="gelu", eps=1e-12),
+    )
+    preprocessing = Preprocessing(
+        image_size=image_size, resize="squash", interpolation="bilinear", tokenizer=tokenizer
+    )
+    return DualEncoder({"image": tower}, embed=classes, pairs=()), preprocessing
+
+
+SETTINGS = {
+    "huggingface_clip": huggingface_clip,
+    "huggingface_siglip": huggingface_siglip,
+    "huggingface_vit": huggingface_vit,
+    "huggingface_vit_5": huggingface_vit,
+    "openai_clip": openai_clip,
+}
+
+
+def _transformer(
+    config: dict[str, Any],
+    sizes: tuple[int, int, int, int],  # width, depth, heads, mlp where theirs are left out
+    *,
+    act: str,
+    eps: float,
+    **options: Any,
+) -> Transformer:
+    width, depth, heads, mlp = sizes
+    activation = config.get("hidden_act", act)
+    if activation not in ACTIVATIONS:
+        known = ", ".join(sorted(ACTIVATIONS))
+        raise UserError(f"hidden_act {activation!r} of the imported config; known: {known}")
+    return Transformer(
+        width=config.get("hidden_size", width),
+        depth=config.get("num_hidden_layers", depth),
+        heads=config.get("num_attention_heads", heads),
+        mlp=config.get("intermediate_size", mlp),
+        activation=ACTIVATIONS[activation],
+        norm_eps=config.get("layer_norm_eps", eps),
+        **options,
+    )
+
+
+def _clip_preprocessing(image_size: int, length: int, tokenizer: str) -> Preprocessing:
+    return Preprocessing(
+        image_size=image_size, mean=CLIP_MEAN, std=CLIP_STD, tokenizer=tokenizer, length=length
+    )
