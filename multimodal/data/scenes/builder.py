@@ -27,8 +27,11 @@ _BYTES = _F.Scalar(np.object_)
 _INT = _F.Scalar(np.int32)
 
 
-def _point(values: int) -> _F.Sequence:
-    return _F.Sequence(_F.Tensor(shape=(values,), dtype=np.float32))
+_IDS = _F.Tensor(shape=(None,), dtype=np.int32)
+
+
+def _points(values: int) -> _F.Tensor:
+    return _F.Tensor(shape=(None, values), dtype=np.float32)
 
 
 SCENE_FEATURES = {
@@ -37,16 +40,16 @@ SCENE_FEATURES = {
     "captions": _TEXTS,  # each names every attribute of every object
     "num_objects": _INT,
     # One entry an object, all in the same order:
-    "shapes": _F.Sequence(_INT),  # index into SHAPES
-    "colours": _F.Sequence(_INT),  # into COLOURS
-    "sizes": _F.Sequence(_INT),  # into SIZES
-    "places": _F.Sequence(_INT),  # into PLACES
-    "centres": _point(2),  # x, y as fractions of the picture
-    "boxes": _point(4),  # x1, y1, x2, y2 as fractions
+    "shapes": _IDS,  # index into SHAPES
+    "colours": _IDS,  # into COLOURS
+    "sizes": _IDS,  # into SIZES
+    "places": _IDS,  # into PLACES
+    "centres": _points(2),  # x, y as fractions of the picture
+    "boxes": _points(4),  # x1, y1, x2, y2 as fractions
     "questions": _TEXTS,
     "answers": _TEXTS,  # one a question, out of ANSWERS
     "statements": _TEXTS,
-    "truths": _F.Sequence(_F.Scalar(np.bool_)),  # one a statement, half of them true
+    "truths": _F.Tensor(shape=(None,), dtype=np.bool_),  # one a statement, half of them true
     "shape_label": _INT,  # of the first object, for zero-shot classification
     "colour_label": _INT,
 }
@@ -54,7 +57,7 @@ CLIP_FEATURES = {
     "key": _F.Text(),
     "frames": _F.Sequence(_BYTES),  # PNG, RGB, in time order
     "captions": _TEXTS,
-    "centres": _point(2),  # one a frame
+    "centres": _points(2),  # one a frame
     "shape_label": _INT,
     "colour_label": _INT,
     "size_label": _INT,
@@ -192,6 +195,8 @@ class Split:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside 0..{len(self) - 1}")
         return {name: _plain(name, value) for name, value in self._source[index].items()}
 
 
@@ -201,9 +206,8 @@ def _plain(name: str, value):
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, list):
-        first = value[0]
-        return [text.decode() for text in value] if isinstance(first, bytes) else np.array(value)
-    return int(value)
+        return [text.decode() for text in value]
+    return value if np.ndim(value) else int(value)
 
 
 def open_split(folder: str, split: str) -> Split:

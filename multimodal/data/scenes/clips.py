@@ -116,7 +116,7 @@ def record(params: ClipParams, split: str, index: int, clip: Clip) -> dict:
             _TEMPLATES[i].format(size=SIZE_WORDS[SIZES[size]][rng.random() < 0.2], **words)
             for i in order
         ],
-        "centres": centres.tolist(),
+        "centres": centres.astype(np.float32),
         "shape_label": shape,
         "colour_label": colour,
         "size_label": size,

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+
 from multimodal.data.scenes import render, sampling
 from multimodal.data.scenes.claims import statements
 from multimodal.data.scenes.language import captions
@@ -76,16 +78,16 @@ def record(params: SceneParams, split: str, index: int, scene: Scene) -> dict:
         "image": render.encode_png(image),
         "captions": captions(scene, params.captions, rng),
         "num_objects": len(scene),
-        "shapes": [thing.shape for thing in scene],
-        "colours": [thing.colour for thing in scene],
-        "sizes": [thing.size for thing in scene],
-        "places": [thing.place for thing in scene],
-        "centres": [(thing.x, thing.y) for thing in objects],
-        "boxes": [thing.box() for thing in objects],
+        "shapes": np.array([thing.shape for thing in scene], np.int32),
+        "colours": np.array([thing.colour for thing in scene], np.int32),
+        "sizes": np.array([thing.size for thing in scene], np.int32),
+        "places": np.array([thing.place for thing in scene], np.int32),
+        "centres": np.array([(thing.x, thing.y) for thing in objects], np.float32),
+        "boxes": np.array([thing.box() for thing in objects], np.float32),
         "questions": asked,
         "answers": answers,
         "statements": told,
-        "truths": truths,
+        "truths": np.array(truths),
         "shape_label": scene[0].shape,
         "colour_label": scene[0].colour,
     }

@@ -48,6 +48,17 @@ def test_a_record_is_a_plain_dict(folder):
     assert image.shape == (32, 32, 3)
 
 
+def test_numbers_have_one_row_an_object(folder):
+    for record in (*scenes.open_split(folder, "train"), *scenes.open_split(folder, "test_many")):
+        count = record["num_objects"]
+        for name in ("shapes", "colours", "sizes", "places"):
+            assert record[name].shape == (count,)
+            assert record[name].dtype == np.int32
+        assert record["centres"].shape == (count, 2)
+        assert record["boxes"].shape == (count, 4)
+        assert record["boxes"].dtype == np.float32
+
+
 def test_any_reader_of_tfds_folders_opens_it_in_order(folder):
     source = tfds.builder_from_directory(folder).as_data_source("test+test_many")
     assert len(source) == 136
