@@ -5,13 +5,12 @@ code, as unpickling would.
 """
 
 import os
-import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from multimodal.data.record import BrokenRecord, Record, wanted
 from multimodal.data.tar import expand
@@ -49,6 +48,7 @@ class ArrayRecordSource:
     def __init__(self, path: str | Sequence[str], fields: Iterable[str] | None = None):
         self.paths = expand(path)
         self._fields = None if fields is None else tuple(fields)
+        self._counts = [_count(p) for p in self.paths]
         self._open()
         if len(self) and not isinstance(_unpack(self._source[0]), dict):
             raise UserError(
@@ -57,17 +57,15 @@ class ArrayRecordSource:
             )
 
     def _open(self) -> None:
-        try:
-            self._source = ArrayRecordDataSource(
-                [re.sub(r"([*?\[])", r"[\1]", p) for p in self.paths]
-            )
-        except Exception as error:  # the reader raises a different class for each way to be torn
-            names = self.paths[0] if len(self.paths) == 1 else f"{self.paths[0]}, ..."
-            why = str(error).splitlines()[0][:200]
-            raise UserError(f"data.source.path: not readable ArrayRecord: {names}: {why}") from None
+        # Instructions, not paths: the reader takes some names for patterns or slices.
+        whole = [
+            _Whole(path, 0, count, count)
+            for path, count in zip(self.paths, self._counts, strict=True)
+        ]
+        self._source = ArrayRecordDataSource(whole)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"paths": self.paths, "_fields": self._fields}
+        return {name: getattr(self, name) for name in ("paths", "_fields", "_counts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -89,6 +87,24 @@ class ArrayRecordSource:
         return {"key": key} | {
             n: v for n, v in record.items() if n != "key" and wanted(n, self._fields)
         }
+
+
+class _Whole(NamedTuple):
+    """A file read from its first record to its last, as the reader wants to be told."""
+
+    filename: str
+    skip: int
+    take: int
+    examples_in_shard: int
+
+
+def _count(path: str) -> int:
+    reader = ArrayRecordReader(path)
+    if not reader.ok():
+        raise UserError(f"data.source.path: {path} is no whole ArrayRecord file")
+    count = reader.num_records()
+    reader.close()
+    return count
 
 
 def _unpack(raw: bytes) -> Any:

@@ -24,6 +24,8 @@ class TfdsSource:
             builder = tfds.builder_from_directory(folder)
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             self._source = builder.as_data_source(split, deserialize_method=raw)
+            if len(self._source):
+                self._source[0]  # a torn file shows itself only now
         except Exception as error:  # TFDS raises a different class for each way to be wrong
             why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise UserError(
