@@ -95,12 +95,14 @@ def openai_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Se
 def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
     """Of a SiglipModel, from its config.json."""
     text, vision = config["text_config"], config["vision_config"]
-    image_size, length = vision.get("image_size", 224), text.get("max_position_embeddings", 64)
+    length, patch = text.get("max_position_embeddings", 64), vision.get("patch_size", 16)
+    # 384 pixels in patches of 14: the rest is not looked at.
+    image_size = vision.get("image_size", 224) // patch * patch
     sizes, defaults = (768, 12, 12, 3072), {"act": "gelu_pytorch_tanh", "eps": 1e-6}
     towers = {
         "image": ImageTower(
             image_size=image_size,
-            patch_size=vision.get("patch_size", 16),
+            patch_size=patch,
             pooler="map",
             transformer=_transformer(vision, sizes, init="vit", **defaults),
         ),

@@ -1,0 +1,135 @@
+"""Published models by name, as plain settings: what a recipe puts under `model` and
+`preprocessing`."""
+
+from typing import Any
+
+from multimodal.errors import UserError
+from multimodal.schema import nearest
+
+# Width, depth, heads, MLP width: Zhai et al. 2022 (arXiv:2106.04560, table 2); H is of Dosovitskiy
+# et al. 2021, So400m of Alabdulmohsin et al. 2023, g-opt of SigLIP 2.
+SIZES: dict[str, tuple[int, int, int, int]] = {
+    "Ti": (192, 12, 3, 768),
+    "S": (384, 12, 6, 1536),
+    "B": (768, 12, 12, 3072),
+    "L": (1024, 24, 16, 4096),
+    "So400m": (1152, 27, 16, 4304),
+    "H": (1280, 32, 16, 5120),
+    "g": (1408, 40, 16, 6144),
+    "g-opt": (1536, 40, 16, 6144),
+    "G": (1664, 48, 16, 8192),
+}
+
+# Size, patch and picture of the image tower; embedding; width and depth of the text tower. The
+# first four are OpenAI's (Radford et al. 2021), with the approximate GELU; the others are
+# open_clip's, with the exact one.
+CLIP: dict[str, tuple[str, int, int, int, int, int, str]] = {
+    "ViT-B-32": ("B", 32, 224, 512, 512, 12, "quick_gelu"),
+    "ViT-B-16": ("B", 16, 224, 512, 512, 12, "quick_gelu"),
+    "ViT-L-14": ("L", 14, 224, 768, 768, 12, "quick_gelu"),
+    "ViT-L-14-336": ("L", 14, 336, 768, 768, 12, "quick_gelu"),
+    "ViT-H-14": ("H", 14, 224, 1024, 1024, 24, "gelu"),
+    "ViT-g-14": ("g", 14, 224, 1024, 1024, 24, "gelu"),
+    "ViT-bigG-14": ("G", 14, 224, 1280, 1280, 32, "gelu"),
+}
+
+# Size, patch and picture of the image tower; tokens of a text (Zhai et al. 2023).
+SIGLIP: dict[str, tuple[str, int, int, int]] = {
+    "B-16": ("B", 16, 224, 64),
+    "B-16-256": ("B", 16, 256, 64),
+    "B-16-384": ("B", 16, 384, 64),
+    "B-16-512": ("B", 16, 512, 64),
+    "L-16": ("L", 16, 256, 64),
+    "L-16-384": ("L", 16, 384, 64),
+    "SO400M-14": ("So400m", 14, 224, 16),
+    "SO400M-14-384": ("So400m", 14, 378, 64),  # whole patches of the 384 pixels
+}
+
+
+def transformer(size: str, **options: Any) -> dict[str, Any]:
+    """Settings of a stack of one of the SIZES. Raises UserError for another name."""
+    return _stack(*_named(size, SIZES, "size"), **options)
+
+
+def clip(name: str) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in CLIP. Raises UserError for another name."""
+    size, patch, image_size, embed, width, depth, activation = _named(name, CLIP, "CLIP model")
+    options = {"activation": activation, "norm_eps": 1e-5}
+    image = {
+        "kind": "image",
+        "image_size": image_size,
+        "patch_size": patch,
+        "patch_bias": False,
+        "class_token": True,
+        "pre_norm": True,
+        "pooler": "class",
+        "projection": "linear",
+        "transformer": transformer(size, init="clip_image", **options),
+    }
+    text = {
+        "kind": "text",
+        "vocab_size": 49408,
+        "length": 77,
+        "pooler": "end",
+        "end_id": 49407,
+        "projection": "linear",
+        "transformer": _stack(
+            width, depth, width // 64, 4 * width, init="clip", causal=True, **options
+        ),
+    }
+    return {
+        "model": {"kind": "dual_encoder", "embed": embed, "towers": {"image": image, "text": text}},
+        "preprocessing": {
+            "image_size": image_size,
+            "mean": (0.48145466, 0.4578275, 0.40821073),
+            "std": (0.26862954, 0.26130258, 0.27577711),
+            "length": 77,
+        },
+    }
+
+
+def siglip(name: str) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in SIGLIP. Raises UserError for another name."""
+    size, patch, image_size, length = _named(name, SIGLIP, "SigLIP model")
+    stack = transformer(size)
+    image = {
+        "kind": "image",
+        "image_size": image_size,
+        "patch_size": patch,
+        "pooler": "map",
+        "transformer": stack,
+    }
+    text = {
+        "kind": "text",
+        "vocab_size": 32000,
+        "length": length,
+        "pooler": "last",
+        "projection": "linear_bias",
+        "transformer": stack,
+    }
+    return {
+        "model": {
+            "kind": "dual_encoder",
+            "embed": stack["width"],
+            "towers": {"image": image, "text": text},
+            "logit_scale_init": 2.3025851,  # log(10)
+            "logit_scale_max": None,
+            "logit_bias_init": -10.0,
+        },
+        "preprocessing": {
+            "image_size": image_size,
+            "resize": "squash",
+            "length": length,
+            "add_start": False,
+        },
+    }
+
+
+def _stack(width: int, depth: int, heads: int, mlp: int, **options: Any) -> dict[str, Any]:
+    return {"width": width, "depth": depth, "heads": heads, "mlp": mlp} | options
+
+
+def _named(name: str, table: dict[str, tuple], what: str) -> tuple:
+    if name not in table:
+        raise UserError(f"no {what} {name!r}{nearest(name, table)}")
+    return table[name]

@@ -1,0 +1,71 @@
+"""Every named model resolves, and has as many parameters as published. Shapes only, no arrays."""
+
+import math
+
+import pytest
+
+from multimodal import zoo
+from multimodal.config import Config, check, from_dict
+from multimodal.errors import UserError
+from multimodal.models.build import build
+
+NAMED = [(zoo.clip, name) for name in zoo.CLIP] + [(zoo.siglip, name) for name in zoo.SIGLIP]
+
+# Millions, all and those of the image tower: open_clip's docs/model_profile.csv, 3b37473.
+PUBLISHED = {
+    "ViT-B-32": (151.28, 87.85),
+    "ViT-B-16": (149.62, 86.19),
+    "ViT-L-14": (427.62, 303.97),
+    "ViT-L-14-336": (427.94, 304.29),
+    "ViT-H-14": (986.11, 632.08),
+    "ViT-g-14": (1366.68, 1012.65),
+    "ViT-bigG-14": (2539.57, 1844.91),
+    "B-16": (203.16, 92.88),
+    "B-16-256": (203.20, 92.93),
+    "B-16-384": (203.45, 93.18),
+    "B-16-512": (203.79, 93.52),
+    "L-16": (652.15, 315.96),
+    "L-16-384": (652.48, 316.28),
+    "SO400M-14": (877.36, 427.68),
+    "SO400M-14-384": (877.96, 428.23),
+}
+
+
+def run_of(named) -> Config:
+    objective = {"kind": "contrastive"}
+    task = {"data": {"source": {"kind": "scenes"}}, "objectives": {"pairs": objective}}
+    return from_dict(Config, {"name": "zoo", "tasks": {"pairs": task}, **named})
+
+
+def count(named) -> tuple[int, int]:
+    config = run_of(named)
+    shapes = build(config.model, config.preprocessing, "bfloat16").shapes()
+    sizes = {path: math.prod(leaf.shape) for path, leaf in shapes.items()}
+    image = sum(n for path, n in sizes.items() if path.startswith("towers/image/"))
+    return sum(sizes.values()), image
+
+
+@pytest.mark.parametrize(("family", "name"), NAMED, ids=[name for _, name in NAMED])
+def test_parameters_equal_the_published(family, name):
+    total, image = count(family(name))
+    assert (round(total / 1e6, 2), round(image / 1e6, 2)) == PUBLISHED[name]
+
+
+def test_vit_b_32_to_the_last_parameter():
+    assert count(zoo.clip("ViT-B-32")) == (151_277_313, 87_849_216)
+
+
+@pytest.mark.parametrize(("family", "name"), NAMED, ids=[name for _, name in NAMED])
+def test_settings_pass_the_checks(family, name):
+    check(run_of(family(name)))
+
+
+@pytest.mark.parametrize("size", zoo.SIZES)
+def test_heads_divide_the_width(size):
+    stack = zoo.transformer(size)
+    assert stack["width"] % stack["heads"] == 0
+
+
+def test_the_nearest_name_is_offered():
+    with pytest.raises(UserError, match="no CLIP model 'ViT-B32'; did you mean 'ViT-B-32'"):
+        zoo.clip("ViT-B32")
