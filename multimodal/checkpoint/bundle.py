@@ -7,6 +7,7 @@ Orbax's free functions are used rather than its Checkpointer, because the order 
 checkpoint, then the list of its files (see `completeness`), only then are older ones removed.
 """
 
+import itertools
 import json
 import logging
 from collections.abc import Callable
@@ -102,7 +103,7 @@ class Checkpoints:
         """The newest step with a whole checkpoint. What is torn is set aside, with a warning."""
         self.wait()
         whole = (step for step in reversed(steps_in(self.folder)) if self._is_whole(step))
-        found = _agree(lambda: [step for step in [next(whole, None)] if step is not None])
+        found = _agree(lambda: list(itertools.islice(whole, 1)))
         return found[0] if found else None
 
     def meta(self, step: int) -> dict:
@@ -192,7 +193,7 @@ class Checkpoints:
         damage = completeness.find_damage(path)
         if damage and path.exists():  # a run that still trains may just have removed it
             (pass_over if self.settings is None else set_aside)(path, f"is torn: {damage}")
-        elif self.settings is not None and not completeness.has_manifest(path):
+        if not (damage or self.settings is None or completeness.has_manifest(path)):
             completeness.write_manifest(path)  # the process died between the rename and the list
         return not damage
 
@@ -233,9 +234,9 @@ def _agree(find: Callable[[], list[int]]) -> list[int]:
 def _quieten_orbax() -> None:
     """Orbax tells every stage of every save; its failures reach us as exceptions anyway."""
     absl = logging.getLogger("absl")
-    if _from_orbax not in absl.filters:
-        absl.addFilter(_from_orbax)
+    if _not_from_orbax not in absl.filters:
+        absl.addFilter(_not_from_orbax)
 
 
-def _from_orbax(record: logging.LogRecord) -> bool:
+def _not_from_orbax(record: logging.LogRecord) -> bool:
     return "/orbax/" not in record.pathname

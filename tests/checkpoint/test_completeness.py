@@ -4,6 +4,7 @@ import logging
 import shutil
 
 import pytest
+import tensorstore
 
 from multimodal import config
 from multimodal.checkpoint import completeness
@@ -116,6 +117,16 @@ def test_without_a_list_lost_data_is_found_by_reading(folder, caplog, damage):
     checkpoints = Checkpoints(folder, SETTINGS)
     assert checkpoints.latest() == 10
     assert "cannot be read" in caplog.text
+
+
+def test_without_a_list_a_lost_chunk_is_no_zeros(folder, caplog):
+    broken = folder / "00000020"
+    (broken / completeness.MANIFEST).unlink()
+    spec = {"driver": "ocdbt", "base": f"file://{broken}/state/"}
+    chunks = tensorstore.KvStore.open(spec).result()
+    chunks.delete_range(tensorstore.KvStore.KeyRange("ema/scale/c", "ema/scale/d")).result()
+    assert Checkpoints(folder, SETTINGS).latest() == 10
+    assert "ema/scale cannot be read" in caplog.text
 
 
 def test_a_torn_step_asked_for_by_number_is_refused(folder):
