@@ -24,8 +24,7 @@ class TfdsSource:
             builder = tfds.builder_from_directory(folder)
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             self._source = builder.as_data_source(split, deserialize_method=raw)
-            if len(self._source):
-                self._source[0]  # a torn file shows itself only now
+            _probe(self._source)
         except Exception as error:  # TFDS raises a different class for each way to be wrong
             why = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise UserError(
@@ -53,6 +52,19 @@ class TfdsSource:
             return {"key": key} | _plain(self._features, values)
         except Exception as error:
             raise BrokenRecord(key, f"cannot be read: {error!r}"[:200]) from error
+
+
+def _probe(source: Any) -> None:
+    """Raises what the reader says when neither first, middle nor last record can be read."""
+    places = {0, len(source) // 2, len(source) - 1} if len(source) else ()
+    problems = []
+    for index in places:
+        try:
+            source[index]
+        except Exception as error:
+            problems.append(error)
+    if problems and len(problems) == len(places):
+        raise problems[0]
 
 
 def folder_of(name: str, data_dir: str) -> str:

@@ -123,7 +123,7 @@ def test_a_damaged_file_ends_in_one_line_or_broken_records(folder, tmp_path):
     file.write_bytes(data[:2000])
     with pytest.raises(UserError, match="cannot read split 'train'"):
         TfdsSource(str(copy), "train")
-    data[200:600] = bytes(400)
+    data[2000:3000] = bytes(1000)
     file.write_bytes(data)
     source, broken = TfdsSource(str(copy), "train"), 0
     for i in range(8):
