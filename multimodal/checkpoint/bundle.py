@@ -32,7 +32,7 @@ from multimodal.checkpoint.folder import (
     steps_in,
     trouble,
 )
-from multimodal.checkpoint.tree import abstract, flatten, misfits, nest, replicated
+from multimodal.checkpoint.tree import abstract, flatten, misfits, replicated
 from multimodal.errors import UserError
 
 
@@ -122,7 +122,7 @@ class Checkpoints:
         """Only the parameters of `step`: their moving average where one was saved.
 
         `ema` True insists on the average, False on the parameters themselves. Without a `target`
-        they come back as nested dicts, whole on every device. Raises UserError as `restore` does.
+        they come back by path, as models name them, whole on every device. Raises UserError as `restore` does.
         """
         saved = self._record(step)["tensors"]
         averaged = any(name.startswith("ema/") for name in saved)
@@ -133,7 +133,7 @@ class Checkpoints:
             found = {name: x for name, x in saved.items() if name.startswith(prefix)}
             if not found:
                 raise UserError(f"{self._path(step)} holds no tensor whose name begins {prefix!r}")
-            target = nest({name.removeprefix(prefix): replicated(*x) for name, x in found.items()})
+            target = {name.removeprefix(prefix): replicated(*x) for name, x in found.items()}
         named = {prefix + name: leaf for name, leaf in flatten(target).items()}
         return self._load(step, named, target, prefixes=(prefix,))
 

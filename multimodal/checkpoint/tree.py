@@ -1,4 +1,4 @@
-"""A state as names and arrays: flat on disk, nested in memory, and what differs between two."""
+"""A state as names and arrays: flat, by path, and what differs between two."""
 
 from typing import Any
 
@@ -16,23 +16,11 @@ def flatten(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
     if len(named) < len(leaves):
-        raise ValueError("two parts of the state have the same path: no key may hold a '/'")
+        raise ValueError("two parts of the state have the same path; rename one")
     for name, leaf in named.items():
         if not hasattr(leaf, "shape") or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise TypeError(f"{name}: an array is needed (for a key, jax.random.key_data of it)")
     return named
-
-
-def nest(named: dict[str, Any]) -> dict:
-    """Nested dicts from leaves by path."""
-    tree: dict = {}
-    for name, leaf in named.items():
-        *parents, last = name.split("/")
-        inner = tree
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = leaf
-    return tree
 
 
 def abstract(leaf: Any) -> list:
