@@ -131,7 +131,7 @@ def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json"
 
 def huggingface_vit(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
     """Of a ViTForImageClassification: one tower, whose embedding is the logits."""
-    classes = config.get("num_labels", len(config.get("id2label", "01")))
+    classes = config.get("num_labels") or len(config.get("id2label", ())) or 2
     image_size = config.get("image_size", 224)
     tower = ImageTower(
         image_size=image_size,
