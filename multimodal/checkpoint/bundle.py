@@ -122,7 +122,8 @@ class Checkpoints:
         """Only the parameters of `step`: their moving average where one was saved.
 
         `ema` True insists on the average, False on the parameters themselves. Without a `target`
-        they come back by path, as models name them, whole on every device. Raises UserError as `restore` does.
+        they come back by path, as models name them, whole on every device. Raises UserError as
+        `restore` does.
         """
         saved = self._record(step)["tensors"]
         averaged = any(name.startswith("ema/") for name in saved)
