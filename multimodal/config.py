@@ -402,6 +402,7 @@ def check(config: Config) -> None:
                     f"{where}.objectives.{name}.pair: no tower {tower!r}{nearest(tower, names)}",
                 )
     for name, evaluator in config.evaluators.items():
+        _require("/" not in name, f"config.evaluators.{name}: a name may not hold a slash")
         _check_evaluator(evaluator, config.model, f"config.evaluators.{name}")
 
 

@@ -8,7 +8,7 @@ from multimodal.report.history import Series, finite
 from multimodal.report.markup import Markup, tag
 
 _WIDTH, _HEIGHT = 360, 190
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 26  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 26  # margins
 _POINTS = 160  # drawn points of a line; longer ones are averaged
 
 
@@ -91,7 +91,7 @@ def _round_step(width: float) -> float:
 
 def _thin(series: Series) -> Series:
     """At most _POINTS points, each the mean of its neighbourhood at the last of its steps."""
-    size = -(-len(series) // _POINTS)
+    size = max(1, -(-len(series) // _POINTS))
     groups = [series[i : i + size] for i in range(0, len(series), size)]
     return [(g[-1][0], math.fsum(value for _, value in g) / len(g)) for g in groups]
 

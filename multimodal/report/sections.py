@@ -32,25 +32,27 @@ def results(name: str, metrics: Mapping[str, float]) -> Markup:
     """One evaluator's numbers: a bar for each share with a mark at the chance level."""
     rows, groups, counts = [], {}, []
     for metric, value, chance in rows_of(metrics):
-        if not is_share(metric):
-            counts.append(f"{show(metric, value)} {metric}")
-            continue
         base, _, group = metric.partition("/")
-        if group:
-            groups.setdefault(group.partition("=")[0], []).append((base, group, value, chance))
+        if not is_share(base):
+            counts.append(f"{show(metric, value)} {metric}")
+        elif group:
+            field, _, member = group.partition("=")
+            label = f"{_words(base)} by {field.replace('_', ' ')}"
+            groups.setdefault(label, []).append(_bar(member, base, value, chance))
         else:
-            rows.append(_bar(_words(base), metric, value, chance))
-    parts = [
+            rows.append(_bar(_words(base), base, value, chance))
+    for label, members in groups.items():
+        rows += [tag("tr", tag("th", label, colspan=4), class_="groups"), *members]
+    names = ("", "value", "", "chance")
+    head = tag("tr", *(tag("th", name, class_="number") for name in names))
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="results")
+    return tag(
+        "section",
         tag("h3", name),
         tag("p", ", ".join(counts), class_="quiet"),
-        tag("table", tag("tbody", *rows), class_="results"),
-    ]
-    for field, members in groups.items():
-        first = _words(members[0][0]).rpartition(" ")[2]
-        bars = [_bar(f"{g.partition('=')[2]}, {_words(b)}", b, v, c) for b, g, v, c in members]
-        parts.append(tag("h4", f"{first} by {field.replace('_', ' ')}"))
-        parts.append(tag("table", tag("tbody", *bars), class_="results"))
-    return tag("section", *parts, class_="card")
+        table,
+        class_="card",
+    )
 
 
 def _words(metric: str) -> str:
@@ -66,9 +68,7 @@ def _bar(label: str, metric: str, value: float, chance: float | None) -> Markup:
         tag("th", label, scope="row"),
         tag("td", show(metric, value), class_="number"),
         tag("td", tag("div", fill, *mark, class_="bar"), class_="wide"),
-        tag(
-            "td", "" if chance is None else f"chance {show(metric, chance)}", class_="quiet number"
-        ),
+        tag("td", "" if chance is None else show(metric, chance), class_="quiet number"),
     )
 
 

@@ -34,7 +34,7 @@ def is_share(name: str) -> bool:
 def show(name: str, value: float) -> str:
     if is_share(name):
         return f"{100 * value:.1f} %"
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
 
 
 def _is_chance(name: str) -> bool:
