@@ -14,7 +14,7 @@ import re
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,9 +67,9 @@ class TarSource:
         self.__dict__.update(state)
         self._open()
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         for file in getattr(self, "_files", {}).values():
-            os.close(file)
+            close(file)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -131,6 +131,7 @@ def _broken_pictures():
     png = bytearray(encoded(noise))
     png[len(png) // 2] ^= 255
     yield "png, one bit wrong", bytes(png)
+    yield "a form that nobody keeps data sets in", encoded(noise, "PPM")
     yield "nothing", b""
     yield "text", b"404 not found"
     yield "vector", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n"

@@ -17,6 +17,8 @@ def test_bytes():
     bare = tokenizer.encode_batch(["ab"], 4, add_start=False, add_end=False)
     assert bare.tolist() == [[101, 102, 0, 0]]
     assert tokenizer.encode_batch(["ab"], 4, add_start=False).tolist() == [[101, 102, 2, 0]]
+    full = tokenizer.encode_batch(["aaab"], 4, add_start=False, add_end=False)
+    assert full.tolist() == [[101, 101, 101, 102]]
 
 
 def test_bytes_and_back():
