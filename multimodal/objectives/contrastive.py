@@ -1,8 +1,9 @@
 """Contrastive losses of two towers: softmax (CLIP) and sigmoid (SigLIP), each in three forms.
 
 The forms differ in memory and traffic only, never in value: "dense" builds the whole matrix of
-logits and is the oracle; "chunked" walks over chunks of columns in one program; "ring" keeps
-every device's rows at home and sends chunks of columns round the devices of the mesh.
+logits and is the oracle; "chunked" walks over it in tiles on one device (on a mesh, every device
+gathers all embeddings and does all the work); "ring" keeps every device's rows at home and sends
+chunks of columns round the devices of the mesh: the form for training on several devices.
 """
 
 import dataclasses

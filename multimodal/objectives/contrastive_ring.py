@@ -66,8 +66,12 @@ class Ring:
         return jax.lax.pcast(x, self.axes, to="varying") if self.axes else x
 
     def run(self, function: Callable, out_ranks: tuple[int, ...], *args: jax.Array) -> Tree:
-        """`function(*args)` on every device's share: arrays are split by rows, scalars are not."""
-        if not self.axes:
+        """`function(*args)` on every device's share: arrays are split by rows, scalars are not.
+
+        Without axes, the share is all of it, gathered once: left to the compiler, arrays that
+        are sharded would be gathered again at every tile.
+        """
+        if jax.sharding.get_abstract_mesh().empty:
             return function(*args)
         spec = lambda rank: PartitionSpec(self.axes) if rank else PartitionSpec()  # noqa: E731
         return jax.shard_map(
