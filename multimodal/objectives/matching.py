@@ -26,10 +26,13 @@ class Matching:
         size = images.shape[0]
         pick, distance = jax.random.split(key)
         swapped = jax.random.uniform(pick, (size,)) < self.rate
-        others = jnp.roll(images, jax.random.randint(distance, (), 1, max(size, 2)), axis=0)
+        by = jax.random.randint(distance, (), 1, max(size, 2))
         wide = swapped.reshape(-1, *(1,) * (images.ndim - 1))
-        image = jnp.where(wide, others, images)
-        return batch | {"image": image, "match": (~swapped).astype(jnp.int32)}
+        return batch | {
+            "image": jnp.where(wide, jnp.roll(images, by, axis=0), images),
+            "valid": batch["valid"] & jnp.where(swapped, jnp.roll(batch["valid"], by), True),
+            "match": (~swapped).astype(jnp.int32),
+        }
 
     def loss(self, outputs: dict, batch: Batch, whole: Batch) -> tuple[jax.Array, Metrics]:
         logits, labels = outputs["match_logits"][:, None], batch["match"][:, None]

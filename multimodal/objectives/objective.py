@@ -9,12 +9,12 @@ Metrics = dict[str, jax.Array]
 
 
 class Vocabulary(NamedTuple):
-    """What an objective must know of the tokenizer; ids from `first_word` on are ordinary tokens."""
+    """What objectives must know of the tokenizer; `mask_id` is -1 where it has none."""
 
     size: int
     pad_id: int
-    mask_id: int | None
-    first_word: int
+    mask_id: int
+    special: tuple[int, ...]
 
 
 class Objective(Protocol):

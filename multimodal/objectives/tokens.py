@@ -57,15 +57,16 @@ class MaskedLanguage:
 
     def __init__(self, settings: config.MaskedLanguage, vocabulary: Vocabulary):
         self.weight, self.rate, self.vocabulary = settings.weight, settings.rate, vocabulary
-        if vocabulary.mask_id is None:
+        if vocabulary.mask_id < 0:
             raise UserError("masked_language needs a tokenizer with a mask token, [MASK] or <mask>")
 
     def prepare(self, batch: Batch, key: jax.Array) -> Batch:
         ids, v = batch["text"], self.vocabulary
+        ordinary = ~jnp.isin(ids, jnp.array(v.special))
         choose, how, which = jax.random.split(key, 3)
-        chosen = (jax.random.uniform(choose, ids.shape) < self.rate) & (ids >= v.first_word)
+        chosen = (jax.random.uniform(choose, ids.shape) < self.rate) & ordinary
         fate = jax.random.uniform(how, ids.shape)
-        random = jax.random.randint(which, ids.shape, v.first_word, v.size, ids.dtype)
+        random = jax.random.randint(which, ids.shape, 0, v.size, ids.dtype)
         masked = jnp.where(fate < 0.8, v.mask_id, jnp.where(fate < 0.9, random, ids))
         labels = jnp.where(chosen, ids, v.pad_id)
         return batch | {"text": jnp.where(chosen, masked, ids), "masked_labels": labels}

@@ -1,0 +1,91 @@
+"""Dual encoder on drawn scenes: from nothing to measured retrieval and zero-shot accuracy in under
+five minutes on two CPU cores. `loss=sigmoid` trains it the way of SigLIP.
+"""
+
+from multimodal.data.scenes.world import COLOURS, SHAPES
+from multimodal.recipe import parse_arg, resolve
+
+
+def get_config(arg: str = ""):
+    arg = parse_arg(arg, loss="softmax", steps=1000, batch=128, res=32, train=20000)
+
+    def scenes(split: str, **options):
+        source = {"kind": "scenes", "split": split, "image_size": arg.res, "train": arg.train}
+        fields = {"image": "image", "text": "captions"}
+        return {"source": source, "fields": fields} | options
+
+    def labelled(name: str):
+        return scenes("test_single", fields={"image": "image", "label": f"{name}_label"})
+
+    block = {"activation": "gelu_tanh", "init": "vit"}
+    image = {"width": 128, "depth": 4, "heads": 4, "mlp": 384} | block
+    text = {"width": 96, "depth": 2, "heads": 4, "mlp": 288} | block
+    sigmoid = arg.loss == "sigmoid"
+    return resolve(
+        {
+            "name": "quickstart",
+            "steps": arg.steps,
+            "batch_size": arg.batch,
+            "log_every": 50,
+            "preprocessing": {"image_size": arg.res, "length": 64, "resize": "squash"},
+            "model": {
+                "kind": "dual_encoder",
+                "embed": 64,
+                "logit_scale_init": 2.3025851 if sigmoid else 2.6592600,
+                "logit_bias_init": -10.0 if sigmoid else None,
+                "towers": {
+                    "image": {
+                        "kind": "image",
+                        "image_size": arg.res,
+                        "patch_size": 4,
+                        "pooler": "map",
+                        "projection": "linear",
+                        "transformer": image,
+                    },
+                    "text": {
+                        "kind": "text",
+                        "vocab_size": 260,
+                        "length": 64,
+                        "pooler": "mean",
+                        "mask_padding": True,
+                        "projection": "linear",
+                        "transformer": text,
+                    },
+                },
+            },
+            "tasks": {
+                "pairs": {
+                    "data": scenes("train", group=4),
+                    "objectives": {"contrastive": {"kind": "contrastive", "loss": arg.loss}},
+                },
+            },
+            "optimizer": {
+                "learning_rate": 2e-3,
+                "warmup_steps": 100,
+                "beta2": 0.98,
+                "weight_decay": 0.05,
+            },
+            "checkpoints": {"every": 500},
+            "evaluators": {
+                "unseen_pairs": {"kind": "retrieval", "data": scenes("test"), "captions": "first"},
+                "by_objects": {
+                    "kind": "retrieval",
+                    "data": scenes("test+test_many"),
+                    "captions": "first",
+                    "by": "num_objects",
+                },
+                "colour": {
+                    "kind": "zero_shot",
+                    "data": labelled("colour"),
+                    "classes": COLOURS,
+                    "templates": ("a {} shape", "something {}"),
+                },
+                "shape": {
+                    "kind": "zero_shot",
+                    "data": labelled("shape"),
+                    "classes": SHAPES,
+                    "templates": ("a {}", "one {}"),
+                },
+            },
+        }
+    )

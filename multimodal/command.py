@@ -1,0 +1,60 @@
+"""What the commands share: flags, log lines, and errors as one line."""
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from multimodal import recipe
+from multimodal.config import Config
+from multimodal.errors import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_CONFIG = "--config="
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a command; a UserError ends it with one line and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("absl", "jax", "orbax", "grain", "etils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+    try:
+        argv = _take_config(sys.argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    app.run(guarded, argv=argv)
+
+
+def _take_config(argv: list[str]) -> list[str]:
+    """Loads `--config=FILE[:arg]` and makes each of its settings a flag `--config.a.b`."""
+    given = [arg[len(_CONFIG) :] for arg in argv if arg.startswith(_CONFIG)]
+    if given:
+        path, _, arg = given[-1].partition(":")
+        config_flags.DEFINE_config_dict("config", recipe.load(path, arg), lock_config=False)
+    return [arg for arg in argv if not arg.startswith(_CONFIG)]
+
+
+def config_from_flags() -> Config:
+    """The run's Config with the flags' changes. Raises UserError."""
+    if "config" not in flags.FLAGS:
+        raise UserError("--config=FILE is missing; see configs/ for recipes")
+    return recipe.finish(flags.FLAGS.config)
+
+
+def workdir_from_flags() -> Path:
+    """The run folder. Raises UserError when it is not given."""
+    if not _WORKDIR.value:
+        raise UserError("--workdir=DIR is missing; it names the folder of the run")
+    return Path(_WORKDIR.value).expanduser().absolute()

@@ -1,0 +1,189 @@
+"""From a Config to everything that a run needs, checked before anything is compiled."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from multimodal import config as settings
+from multimodal.config import Config
+from multimodal.data.pipeline import batches
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer
+from multimodal.errors import UserError
+from multimodal.models.build import Model
+from multimodal.models.build import build as build_model
+from multimodal.objectives.build import build as build_objectives
+from multimodal.objectives.objective import Objective, Vocabulary
+from multimodal.parallel.mesh import make_mesh
+from multimodal.parallel.rules import batch_sharding, placement_table
+from multimodal.training.flops import count_flops
+from multimodal.training.optimizer import make_optimizer, trainable
+from multimodal.training.schedule import make_schedule
+from multimodal.training.state import TrainState, initialise, shardings, split
+from multimodal.training.step import StepSettings, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One kind of step. `step` is jitted: (state, device batch) -> (state, figures)."""
+
+    data: settings.Data
+    objectives: dict[str, Objective]
+    weight: float
+    step: Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run that has been built but not begun."""
+
+    config: Config
+    mesh: Mesh
+    model: Model
+    tokenizer: Tokenizer
+    tasks: dict[str, Task]
+    initialise: Callable[[], TrainState]
+    shardings: TrainState
+
+    @property
+    def data_dir(self) -> str:
+        return data_dir(self.config)
+
+    @cached_property
+    def abstract_state(self) -> TrainState:
+        """Shape, dtype and sharding of every leaf of the state."""
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            jax.eval_shape(self.initialise),
+            self.shardings,
+        )
+
+    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a step is given: shapes, dtypes and shardings of a global batch."""
+        size, p = self.config.batch_size, self.config.preprocessing
+        shapes = {
+            "image": ((size, p.image_size, p.image_size, 3), np.uint8),
+            "text": ((size, p.length), np.int32),
+            "valid": ((size,), np.bool_),
+        }
+        sharding = batch_sharding(self.mesh)
+        return {
+            name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+            for name, (shape, dtype) in shapes.items()
+        }
+
+    def batches(self, task: str, start_batch: int = 0) -> Iterator[dict[str, Any]]:
+        """This process's host batches of a task from number `start_batch` on."""
+        return batches(
+            self.tasks[task].data,
+            self.config.preprocessing,
+            batch_size=self.config.batch_size,
+            seed=_task_seed(self.config.seed, list(self.tasks).index(task)),
+            start_batch=start_batch,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            data_dir=self.data_dir,
+        )
+
+    def placement(self) -> str:
+        """The printed table of where each parameter lives."""
+        return placement_table(self.model.shapes(), self.shardings.params)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(math.prod(leaf.shape) for leaf in self.model.shapes().values())
+
+    def model_flops(self) -> int:
+        """Of one step without rematerialisation: three times the forward pass over the batch."""
+        one = {
+            name: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)
+            for name, leaf in self.abstract_batch().items()
+        }
+        forward = lambda params, batch: self.model.bind(params)(batch)  # noqa: E731
+        return 3 * self.config.batch_size * count_flops(forward, self.model.shapes(), one)
+
+
+def build(config: Config, devices: list | None = None) -> Experiment:
+    """Builds and checks a run on `devices` (default: all). Raises UserError."""
+    shape = dataclasses.asdict(config.mesh)
+    mesh = make_mesh(shape, devices, slices=shape.pop("slices"))
+    tokenizer = load_tokenizer(config.preprocessing.tokenizer)
+    _check_mesh(config, mesh)
+    _check_vocabulary(config.model, tokenizer)
+    model = build_model(config.model, config.preprocessing, config.dtype)
+    shapes = model.shapes()
+    paths = trainable(config.optimizer, shapes)
+    trained, _ = split(shapes, paths)
+    optimizer = make_optimizer(config.optimizer, config.steps, trained, model.stacked & paths)
+    placed = shardings(model, optimizer, paths, mesh, config.ema is not None)
+    step_settings = StepSettings(
+        optimizer,
+        make_schedule(config.optimizer, config.steps),
+        paths,
+        config.seed,
+        config.accumulate,
+        config.ema,
+    )
+    special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
+    vocabulary = Vocabulary(tokenizer.vocab_size, tokenizer.pad_id, tokenizer.mask_id, special)
+    tasks = {}
+    for name, task in config.tasks.items():
+        objectives = build_objectives(task.objectives, vocabulary)
+        step = jax.jit(
+            make_step(model, objectives, step_settings),
+            donate_argnums=0,
+            out_shardings=(placed, None),
+        )
+        tasks[name] = Task(task.data, objectives, task.weight, step)
+
+    def new_state() -> TrainState:
+        return initialise(model, optimizer, paths, config.seed, config.ema is not None)
+
+    init = jax.jit(new_state, out_shardings=placed)
+    return Experiment(config, mesh, model, tokenizer, tasks, init, placed)
+
+
+def data_dir(config: Config) -> str:
+    """Where data lie: the config's folder, else MULTIMODAL_DATA, else `data` here."""
+    return config.data_dir or os.environ.get("MULTIMODAL_DATA", "data")
+
+
+def _task_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _check_mesh(config: Config, mesh: Mesh) -> None:
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    micro = config.batch_size // config.accumulate
+    if micro % shards:
+        raise UserError(
+            f"config.batch_size={config.batch_size} / config.accumulate={config.accumulate} = "
+            f"{micro} examples do not divide over data x fsdp = {shards} devices"
+        )
+    tensor = mesh.shape["tensor"]
+    for where, part in settings.parts(config.model):
+        if isinstance(part, settings.Transformer) and part.heads % tensor:
+            raise UserError(
+                f"{where}.heads={part.heads} do not divide over config.mesh.tensor={tensor}"
+            )
+
+
+def _check_vocabulary(model: settings.Model, tokenizer: Tokenizer) -> None:
+    for where, part in settings.parts(model):
+        size = getattr(part, "vocab_size", tokenizer.vocab_size)
+        if size < tokenizer.vocab_size:
+            raise UserError(
+                f"{where}.vocab_size={size}: the tokenizer has {tokenizer.vocab_size} tokens"
+            )
+        for name in ("pad_id", "end_id"):
+            wanted = getattr(tokenizer, name)
+            if getattr(part, name, wanted) != wanted:
+                raise UserError(
+                    f"{where}.{name}={getattr(part, name)}: the tokenizer's is {wanted}"
+                )

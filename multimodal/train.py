@@ -1,0 +1,193 @@
+"""Trains what a recipe describes: python -m multimodal.train --config=FILE[:key=value,...]
+--workdir=DIR [--config.a.b=value ...]. FILE is a recipe or the config.json of an earlier run.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from multimodal import experiment as experiments
+from multimodal.checkpoint.bundle import Checkpoints
+from multimodal.command import config_from_flags, run, workdir_from_flags
+from multimodal.config import Config, to_dict
+from multimodal.errors import UserError
+from multimodal.evaluation.run import evaluate
+from multimodal.experiment import Experiment
+from multimodal.parallel import processes
+from multimodal.report.details import save_details
+from multimodal.report.page import write_report
+from multimodal.report.table import results_table
+from multimodal.training.metrics import MetricWriter, truncate_after
+from multimodal.training.state import TrainState
+from multimodal.training.tasks import task_at
+from multimodal.training.watch import BrokenRecords, Meter
+
+log = logging.getLogger("multimodal")
+
+
+def train(config: Config, workdir: Path) -> dict[str, float]:
+    """Runs or resumes the run of `workdir` to its last step; returns the final evaluation."""
+    experiment = experiments.build(config)
+    with jax.set_mesh(experiment.mesh):
+        return _train(experiment, workdir)
+
+
+def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
+    config, main = experiment.config, processes.is_main()
+    if main:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        (workdir / "placement.txt").write_text(experiment.placement() + "\n")
+        log.info("%s", _summary(experiment))
+
+    # The newest whole checkpoint, or a new state; either way born sharded.
+    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints)
+    first, positions = 0, dict.fromkeys(experiment.tasks, 0)
+    if (latest := checkpoints.latest()) is not None:
+        state = checkpoints.restore(latest, experiment.abstract_state)
+        first, positions = latest, checkpoints.meta(latest)["positions"]
+        log.info("resumed from step %d of %s", first, workdir)
+    else:
+        state = experiment.initialise()
+    if main:
+        truncate_after(workdir / "metrics.jsonl", first)
+    writer = MetricWriter(workdir, enabled=main)
+
+    streams = {name: experiment.batches(name, positions[name]) for name in experiment.tasks}
+    weights = {name: task.weight for name, task in experiment.tasks.items()}
+    broken = BrokenRecords(workdir, {n: t.data.max_broken for n, t in experiment.tasks.items()})
+    meter = Meter(config.batch_size, experiment.model_flops(), experiment.mesh.devices)
+    profiler = _Profiler(workdir, first) if config.profile else None
+    bar = tqdm(
+        total=config.steps, initial=first, desc=config.name, unit="step", disable=not main,
+        mininterval=1.0, dynamic_ncols=True,
+    )  # fmt: skip
+    results: dict[str, float] = {}
+    for step in range(first, config.steps):
+        name = task_at(step, config.seed, weights)
+        with meter.waiting():
+            batch, slots = _next(streams[name])
+        broken.note(name, slots)
+        device_batch = processes.to_global(batch, experiment.mesh)
+        state, figures = experiment.tasks[name].step(state, device_batch)
+        positions[name] += 1
+        bar.update()
+        done = step + 1
+        if profiler:
+            profiler.after(done, state)
+        if done % config.log_every == 0 or done in (first + 1, config.steps):
+            figures = _named(figures, name, weights) | meter.read(done, state.step)
+            figures |= {"data/broken": broken.count}
+            writer.write(done, figures)
+            bar.set_postfix(loss=f"{figures['train/loss']:.3f}")
+        # Saved before the next batch is drawn, so that state and positions agree.
+        if checkpoints.should_save(done) or done == config.steps:
+            checkpoints.save(done, state, _meta(config, positions), force=done == config.steps)
+        for evaluator, settings in config.evaluators.items():
+            if done % settings.every == 0 or done == config.steps:
+                with meter.paused():
+                    figures = _evaluate(experiment, state, evaluator, workdir)
+                writer.write(done, figures)
+                results |= figures
+    bar.close()
+    for stream in streams.values():
+        stream.close()
+    checkpoints.close()
+    writer.close()
+    if first >= config.steps:
+        log.info("nothing left to train: %s is at step %d", workdir, first)
+        for evaluator in config.evaluators:
+            results |= _evaluate(experiment, state, evaluator, workdir)
+    if main:
+        page = write_report(workdir)
+        if results:
+            print(results_table(results))
+        print(f"run folder: {workdir}\nreport: {page}")
+    return results
+
+
+def _evaluate(
+    experiment: Experiment, state: TrainState, name: str, workdir: Path
+) -> dict[str, float]:
+    """One evaluator on the averaged parameters, or the parameters where no average is kept."""
+    result = evaluate(
+        experiment.config.evaluators[name],
+        model=experiment.model,
+        params=state.params if state.ema is None else state.ema,
+        preprocessing=experiment.config.preprocessing,
+        mesh=experiment.mesh,
+        data_dir=experiment.data_dir,
+    )
+    if processes.is_main():
+        save_details(workdir, name, result.details)
+    return {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
+
+
+def _next(stream: Iterator[dict[str, Any]]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The next batch, parted into what the device is given and what stays on the host."""
+    slots = next(stream)
+    host = ("keys", "broken", "position")
+    return {k: v for k, v in slots.items() if k not in host}, slots
+
+
+def _named(figures: dict, task: str, weights: dict[str, float]) -> dict[str, float]:
+    prefix = "train/" if len(weights) == 1 else f"train/{task}/"
+    figures = {prefix + name: float(value) for name, value in figures.items()}
+    figures["train/loss"] = figures[prefix + "loss"]
+    return figures
+
+
+def _meta(config: Config, positions: dict[str, int]) -> dict[str, Any]:
+    return {
+        "positions": dict(positions),
+        "config": to_dict(config),
+        "preprocessing": to_dict(config.preprocessing),
+        "versions": {"jax": jax.__version__},
+    }
+
+
+def _summary(experiment: Experiment) -> str:
+    config, mesh = experiment.config, experiment.mesh
+    device = mesh.devices.flat[0].device_kind
+    shape = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    return (
+        f"{config.name}: {experiment.parameter_count:,} parameters, {mesh.size} x {device} "
+        f"({shape}), {config.steps} steps of {config.batch_size} examples"
+    )
+
+
+class _Profiler:
+    """Traces steps 10 to 15 after the start into `workdir/profile`."""
+
+    def __init__(self, workdir: Path, first: int):
+        self.folder, self.start, self.stop = workdir / "profile", first + 10, first + 15
+
+    def after(self, step: int, state: TrainState) -> None:
+        if step == self.start:
+            jax.block_until_ready(state.step)
+            jax.profiler.start_trace(str(self.folder))
+        elif step == self.stop:
+            jax.block_until_ready(state.step)
+            jax.profiler.stop_trace()
+            log.info("profile of steps %d to %d in %s", self.start, self.stop, self.folder)
+
+
+def main(argv: list[str]) -> None:
+    config = config_from_flags()
+    processes.join()
+    try:
+        train(config, workdir_from_flags())
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        raise UserError(f"{error.strerror}: {error.filename or workdir_from_flags()}") from error
+
+
+if __name__ == "__main__":
+    run(main)

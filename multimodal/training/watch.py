@@ -1,0 +1,100 @@
+"""What is watched while a run goes on: speed, waiting, memory, and records that are broken."""
+
+import contextlib
+import json
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from multimodal.errors import UserError
+from multimodal.training.flops import PEAK_FLOPS
+
+
+class Meter:
+    """Speed since the last reading: examples a second, share of time spent waiting for input, MFU
+    where the device's peak is known, peak memory."""
+
+    def __init__(self, batch_size: int, flops_per_step: int, devices: np.ndarray):
+        self.batch_size, self.flops, self.devices = batch_size, flops_per_step, devices
+        self.since, self.step, self.waited, self.idle = time.monotonic(), None, 0.0, 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around drawing a batch."""
+        start = time.monotonic()
+        yield
+        self.waited += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is not training."""
+        start = time.monotonic()
+        yield
+        self.idle += time.monotonic() - start
+
+    def read(self, step: int, pending: jax.Array) -> dict[str, float]:
+        """The figures up to `step`, once `pending` is computed; then starts anew. The first reading
+        holds the compilation, so it gives no speed."""
+        jax.block_until_ready(pending)
+        now = time.monotonic()
+        seconds = now - self.since - self.idle
+        figures = {"train/peak_memory_bytes": float(_peak_memory(self.devices.flat[0]))}
+        if self.step is None:
+            figures["train/first_step_seconds"] = seconds
+        elif step > self.step:
+            rate = (step - self.step) / seconds
+            figures["train/examples_per_second"] = rate * self.batch_size
+            figures["train/input_wait"] = self.waited / seconds
+            peak = PEAK_FLOPS.get(self.devices.flat[0].device_kind)
+            if peak:
+                figures["train/mfu"] = rate * self.flops / (peak * self.devices.size)
+        self.since, self.step, self.waited, self.idle = now, step, 0.0, 0.0
+        return figures
+
+
+def _peak_memory(device: jax.Device) -> int:
+    """Bytes: of the device where it tells, else of this process."""
+    if device.process_index == jax.process_index():
+        stats = device.memory_stats() or {}
+        if "peak_bytes_in_use" in stats:
+            return stats["peak_bytes_in_use"]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class BrokenRecords:
+    """Counts records that could not be read and lists them in `broken.jsonl` of the run folder."""
+
+    enough = 1000  # examples of a task before its share is judged
+
+    def __init__(self, workdir: Path, allowed: Mapping[str, float]):
+        self.path = workdir / f"broken-{jax.process_index()}.jsonl"
+        self.allowed = dict(allowed)
+        self.seen, self.bad = dict.fromkeys(allowed, 0), dict.fromkeys(allowed, 0)
+
+    @property
+    def count(self) -> int:
+        return sum(self.bad.values())
+
+    def note(self, task: str, batch: Mapping[str, Any]) -> None:
+        """Raises UserError when a task's share of broken records is above its limit."""
+        self.seen[task] += len(batch["valid"])
+        if not batch["broken"]:
+            return
+        self.bad[task] += len(batch["broken"])
+        with self.path.open("a") as file:
+            for key, reason in batch["broken"]:
+                file.write(json.dumps({"task": task, "key": key, "reason": reason}) + "\n")
+        share = self.bad[task] / self.seen[task]
+        hopeless = self.bad[task] == self.seen[task] >= 64
+        if share > self.allowed[task] and (self.seen[task] >= self.enough or hopeless):
+            key, reason = batch["broken"][-1]
+            raise UserError(
+                f"task {task}: {share:.1%} of {self.seen[task]} records are broken, more than "
+                f"config.tasks.{task}.data.max_broken={self.allowed[task]}; the last was {key}: "
+                f"{reason}; all are listed in {self.path}"
+            )

@@ -1,0 +1,234 @@
+"""The step on many meshes, in microbatches, with dropout and averages, against one device."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from multimodal.config import Contrastive, Rule
+from multimodal.objectives.pairs import ContrastivePair
+from multimodal.parallel.processes import to_global
+from multimodal.training.gradients import loss_and_gradient
+from tests.toy import build, host_batch, replace, run_steps, toy_config
+
+MESHES = {
+    "data=8": {"devices": 8},
+    "fsdp=8": {"devices": 8, "data": 1, "fsdp": 8},
+    "data=2 x fsdp=2 x tensor=2": {"devices": 8, "data": 2, "fsdp": 2, "tensor": 2},
+    "fsdp=4 x tensor=2": {"devices": 8, "data": 1, "fsdp": 4, "tensor": 2},
+    "data=2 x sequence=4": {"devices": 8, "data": 2, "sequence": 4},
+}
+
+
+def gradient_function(run, task=None, microbatches=1, key=None):
+    """Host batch -> loss, figures and gradient of a fresh state; dropout is off without a key."""
+    objectives = run.tasks[task or next(iter(run.tasks))].objectives
+
+    def apply(params, batch, model_key):
+        return run.model.bind(params)(batch, None if key is None else model_key)
+
+    @functools.partial(jax.jit, out_shardings=(None, None, run.shardings.params))
+    def compute(params, batch):
+        model_key = jax.random.key(0) if key is None else key
+        return loss_and_gradient(apply, objectives, params, batch, model_key, microbatches)
+
+    def call(batch):
+        with jax.set_mesh(run.mesh):
+            return jax.device_get(compute(params, to_global(batch, run.mesh)))
+
+    with jax.set_mesh(run.mesh):
+        params = run.initialise().params
+    return call
+
+
+def gradient_of(run, batch, task=None, microbatches=1, key=None):
+    return gradient_function(run, task, microbatches, key)(batch)
+
+
+def assert_same_gradients(found, wanted, tolerance):
+    """Within `tolerance` of each tensor's largest entry. Where a gradient all but cancels, as that
+    of key biases, which shift all scores of a query alike, only rounding is left to compare."""
+    assert found.keys() == wanted.keys()
+    overall = max(np.abs(want).max() for want in wanted.values())
+    for path, want in wanted.items():
+        scale = max(np.abs(want).max(), 1e-3 * overall)
+        np.testing.assert_allclose(found[path], want, rtol=0, atol=tolerance * scale, err_msg=path)
+
+
+VARIANTS = [
+    (loss, form) for loss in ("softmax", "sigmoid") for form in ("ring", "chunked", "dense")
+]
+
+
+class AnyVariant:
+    """The contrastive loss whose number stands in the batch: all of them with one compilation."""
+
+    weight, joint, reads = 1.0, True, ("image", "text", "temperature")
+
+    def __init__(self):
+        settings = [Contrastive(loss=loss, form=form) for loss, form in VARIANTS]
+        self.objectives = [ContrastivePair(s, None) for s in settings]
+
+    def loss(self, outputs, batch, whole):
+        branches = [
+            lambda o=o: o.loss(outputs, {"valid": batch["valid"]}, whole)[0]
+            for o in self.objectives
+        ]
+        return jax.lax.switch(batch["variant"][0], branches), {}
+
+
+@functools.cache
+def gradients_on(**mesh):
+    """(loss, gradient) by variant, on a mesh."""
+    settings = replace(toy_config("dual_encoder"), model__logit_bias_init=-2.0)
+    run = build(settings, **mesh)
+    run.tasks["pairs"].objectives["contrastive"] = AnyVariant()
+    compute = gradient_function(run)
+    results = {}
+    for number, variant in enumerate(VARIANTS):
+        batch = host_batch(settings, broken=3)
+        batch["variant"] = np.full(settings.batch_size, number, np.int32)
+        loss, _, gradient = compute(batch)
+        results[variant] = loss, gradient
+    return results
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_every_mesh_gives_the_loss_and_gradient_of_one_device(mesh):
+    single, found = gradients_on(), gradients_on(**MESHES[mesh])
+    for loss, form in VARIANTS:
+        want_loss, want = single[loss, "dense"]
+        got_loss, got = found[loss, form]
+        np.testing.assert_allclose(got_loss, want_loss, rtol=1e-6, err_msg=f"{loss} {form}")
+        assert_same_gradients(got, want, 1e-5)
+
+
+@pytest.mark.parametrize("family", ["dual_encoder", "coca", "uniter", "prefix_lm"])
+def test_four_microbatches_give_the_gradient_of_the_whole_batch(family):
+    settings = toy_config(family)
+    run = build(settings, devices=2)
+    for task in run.tasks:
+        batch = prepared(run, task, host_batch(settings, broken=2))
+        loss, figures, gradient = gradient_of(run, batch, task)
+        again = gradient_of(run, batch, task, microbatches=4)
+        np.testing.assert_allclose(again[0], loss, rtol=1e-6)
+        assert_same_gradients(again[2], gradient, 1e-5)
+        assert again[1].keys() == figures.keys()
+        for name, value in figures.items():
+            np.testing.assert_allclose(again[1][name], value, rtol=1e-5, err_msg=name)
+
+
+def prepared(run, task, batch):
+    """The batch as the task's objectives change it, for tests that skip the step."""
+    batch = {name: jnp.asarray(x) for name, x in batch.items()}
+    for number, objective in enumerate(run.tasks[task].objectives.values()):
+        batch = objective.prepare(batch, jax.random.key(number))
+    return jax.device_get(batch)
+
+
+def with_dropout(**changes):
+    settings = toy_config("dual_encoder", **changes)
+    for name in ("image", "text"):
+        settings = replace(settings, **{f"model__towers__{name}__transformer__dropout": 0.3})
+    return settings
+
+
+def test_dropout_differs_by_microbatch_and_step_and_not_by_mesh():
+    settings = with_dropout()
+    batch = host_batch(settings)
+    run = build(settings, devices=2)
+    whole = gradient_of(run, batch, key=jax.random.key(1))
+    other_key = gradient_of(run, batch, key=jax.random.key(2))
+    four = gradient_of(build(settings, devices=4), batch, key=jax.random.key(1))
+    assert abs(whole[0] - other_key[0]) > 1e-3
+    np.testing.assert_allclose(four[0], whole[0], rtol=1e-5)
+
+    # Two microbatches of the same examples: equal embeddings would mean equal masks.
+    objective = run.tasks["pairs"].objectives["contrastive"]
+    seen = {}
+
+    class Spy:
+        weight, reads, joint = objective.weight, objective.reads, True
+
+        def loss(self, outputs, batch, whole):
+            seen["image"] = outputs["image"]
+            return (outputs["image"] ** 2).sum(), {"difference": self.difference(outputs)}
+
+        def difference(self, outputs):
+            pairs = outputs["image"].reshape(-1, 2, outputs["image"].shape[-1])
+            return jnp.abs(pairs[:, 0] - pairs[:, 1]).max()
+
+    twice = {name: np.repeat(x[::2], 2, axis=0) for name, x in batch.items()}
+    params = run.initialise().params
+
+    def difference(key):
+        def apply(params, batch, k):
+            return run.model.bind(params)(batch, k if key is not None else None)
+
+        key = jax.random.key(0) if key is None else key
+        return loss_and_gradient(apply, {"spy": Spy()}, params, twice, key, 2)[1]["spy/difference"]
+
+    assert difference(jax.random.key(0)) > 1e-2
+    assert difference(None) < 1e-6
+
+
+def test_dropout_changes_training_and_not_evaluation():
+    plain, noisy = toy_config("dual_encoder"), with_dropout()
+    batch = host_batch(plain)
+    _, figures = run_steps(build(plain), [batch])
+    _, noisy_figures = run_steps(build(noisy), [batch])
+    assert abs(figures["loss"] - noisy_figures["loss"]) > 1e-3
+    embeddings = []
+    for settings in (plain, noisy):
+        run = build(settings)
+        model = run.model.bind(run.initialise().params)
+        embeddings.append(model.encode("image", jnp.asarray(batch["image"])))
+    np.testing.assert_array_equal(*embeddings)
+
+
+def test_steps_repeat_and_draw_new_masks():
+    settings = with_dropout(steps=4)
+    settings = replace(settings, optimizer__learning_rate=0.0)
+    batch = host_batch(settings)
+    losses = [run_steps(build(settings), [batch] * n)[1]["loss"] for n in (1, 2, 1)]
+    assert losses[0] == losses[2]
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
+def test_average_follows_the_closed_form_and_frozen_parameters_stay():
+    settings = toy_config("dual_encoder", ema=0.5)
+    rules = (Rule("towers/image/.*", None), Rule("towers/text/positions/.*", 0.5))
+    settings = replace(settings, optimizer__rules=rules)
+    run = build(settings, devices=2, data=1, fsdp=2)
+    batches = [host_batch(settings, seed) for seed in range(3)]
+    start = jax.device_get(run.initialise())
+    expected, previous = start.params, None
+    for count in (1, 2, 3):
+        previous, _ = run_steps(run, batches[:count])
+        decay = min(0.5, count / (9 + count))
+        expected = {
+            path: decay * expected[path] + (1 - decay) * previous.params[path] for path in expected
+        }
+    for path, value in previous.ema.items():
+        np.testing.assert_allclose(value, expected[path], rtol=2e-5, atol=1e-7, err_msg=path)
+        moved = np.abs(previous.params[path] - start.params[path]).max()
+        assert (moved == 0) == path.startswith("towers/image/"), path
+    names = {str(key) for key, _ in jax.tree_util.tree_leaves_with_path(previous.opt_state)}
+    assert not any("towers/image" in name for name in names)
+
+
+def test_a_batch_with_no_whole_record_changes_nothing_but_decay():
+    settings = toy_config("dual_encoder")
+    _, figures = run_steps(build(settings), [host_batch(settings, broken=settings.batch_size)])
+    assert figures["loss"] == 0 and figures["gradient_norm"] == 0 and figures["valid"] == 0
+
+
+def test_step_figures_for_two_tasks_of_one_run():
+    settings = toy_config("uniter")
+    run = build(settings, devices=4, data=2, fsdp=2)
+    for task, name in (("words", "masked_language"), ("pairs", "matching")):
+        _, figures = run_steps(run, [host_batch(settings)] * 2, task)
+        assert figures["loss"] == pytest.approx(figures[name]) and np.isfinite(figures["loss"])
+        assert 0 <= figures[f"{name}/accuracy"] <= 1
