@@ -52,7 +52,8 @@ def softmax_loss(
     Returns: float32 scalar (float64 if an embedding is float64).
     Raises UserError for an unknown form, unequal shapes, or a batch that the ring cannot split.
     """
-    valid = _check(a, b, valid, form, chunk)
+    log_scale = jnp.asarray(log_scale)
+    valid = _check(a, b, (log_scale,), valid, form, chunk)
     if form == "dense":
         return dense.softmax_loss(a, b, log_scale, valid, precision)
     ring = _ring(form, chunk, axes, a.shape[0])
@@ -78,14 +79,15 @@ def sigmoid_loss(
 
     `bias` is a scalar; all else as in `softmax_loss`.
     """
-    valid = _check(a, b, valid, form, chunk)
+    log_scale, bias = jnp.asarray(log_scale), jnp.asarray(bias)
+    valid = _check(a, b, (log_scale, bias), valid, form, chunk)
     if form == "dense":
         return dense.sigmoid_loss(a, b, log_scale, bias, valid, precision)
     ring = _ring(form, chunk, axes, a.shape[0])
     return fused_sigmoid_loss(ring, precision, a, b, log_scale, bias, valid)
 
 
-def _check(a, b, valid, form, chunk) -> jax.Array:
+def _check(a, b, scalars, valid, form, chunk) -> jax.Array:
     """Refuses what cannot be right; returns `valid`, all True when it was None."""
     if form not in FORMS:
         raise UserError(f"contrastive loss: form {form!r} is unknown; use one of {FORMS}")
@@ -93,6 +95,11 @@ def _check(a, b, valid, form, chunk) -> jax.Array:
         raise UserError(
             f"contrastive loss: embeddings must both be [batch, embed], got {a.shape} and "
             f"{b.shape}; give both towers the same output width and one row an example"
+        )
+    if any(x.ndim for x in scalars):
+        raise UserError(
+            "contrastive loss: log scale and bias must be scalars, got shapes "
+            f"{[x.shape for x in scalars]}; reshape them to ()"
         )
     if chunk is not None and chunk < 1:
         raise UserError(f"contrastive loss: chunk={chunk} must be at least 1, or None")

@@ -24,7 +24,7 @@ Tree = Any
 class Ring:
     """The devices along mesh axes `axes`, as a ring; without axes, a single device.
 
-    Every tile is at most `tile` rows by `chunk` columns, at each of which a chunk travels.
+    Tiles are at most `tile` rows by `chunk` columns; a chunk is also what travels at a time.
     """
 
     axes: tuple[str, ...] = ()
@@ -37,7 +37,8 @@ class Ring:
         """The ring over those of `axes` that have more than one device in `mesh`."""
         axes = tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1)
         size = math.prod(mesh.shape[axis] for axis in axes)
-        if axes and mesh.abstract_device.device_kind.startswith("TPU"):
+        device = mesh.abstract_device  # None for a mesh of no devices in particular
+        if axes and device and device.device_kind.startswith("TPU"):
             # What travels stays in on-chip memory; tiles of 512 x 512 no longer fit (v5e, 768).
             return cls(axes, size, tile=512, chunk=256)
         return cls(axes, size)

@@ -251,6 +251,8 @@ def test_wrong_arguments_are_named():
         softmax_loss(a, b[:, :-1], log_scale)
     with pytest.raises(UserError, match="one flag a row"):
         softmax_loss(a, b, log_scale, valid=np.ones(3, bool))
+    with pytest.raises(UserError, match="must be scalars"):
+        softmax_loss(a, b, log_scale.reshape(1))
     with pytest.raises(UserError, match="at least 1"):
         softmax_loss(a, b, log_scale, form="chunked", chunk=0)
     with (
