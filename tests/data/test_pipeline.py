@@ -1,5 +1,10 @@
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,6 +240,33 @@ def test_close_ends_reading_ahead(data):
     iterator.close()
     iterator.close()
     assert next(iterator, None) is None
+
+
+def test_workers_end_with_a_killed_trainer(data, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import multiprocessing\n"
+        "from multimodal.config import Data, Tar\n"
+        "from multimodal.data.pipeline import batches\n"
+        "from multimodal.preprocessing import Preprocessing\n"
+        "if __name__ == '__main__':\n"
+        f"    data = Data(source=Tar({data.source.path!r}), fields={{'text': 'txt'}}, workers=2)\n"
+        "    iterator = batches(data, Preprocessing(), batch_size=8, seed=0)\n"
+        "    next(iterator)\n"
+        "    print(*(p.pid for p in multiprocessing.active_children()), flush=True)\n"
+        "    while True: next(iterator)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as trainer:
+        workers = [int(pid) for pid in trainer.stdout.readline().split()]
+        trainer.kill()
+    assert len(workers) == 2
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"still there: {workers}")
 
 
 def test_pictograms_split_by_group():
