@@ -1,0 +1,44 @@
+"""TPU devices to compile for where there are none."""
+
+import importlib.util
+import os
+
+import jax
+from jax.experimental import topologies
+
+from multimodal.errors import UserError
+
+# With these libtpu asks no metadata server what it runs on, and leaves its lock file alone. The
+# accelerator named here has no say in what is compiled for.
+_ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+_EXAMPLES = "v5e:4x4, v5e:16x16, v6e:16x16, v5p:4x4x4, v4:4x4x8, tpu7x:4x4x4"
+
+
+def tpu_devices(name: str, slices: int = 1) -> list[jax.Device]:
+    """Devices of `slices` TPU slices of topology `name` ("v5e:4x4"): programs compile for them, on
+    a machine without any, but cannot run.
+
+    Raises UserError without libtpu, and for a topology that it does not know.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            f"compiling for {name} needs libtpu, which is not installed: pip install 'jax[tpu]'"
+        )
+    for variable, value in _ALONE.items():
+        os.environ.setdefault(variable, value)
+    # A v4 chip has two cores that work as one device.
+    options = {"chip_config_name": "megacore"} if name.startswith("v4:") else {}
+    try:
+        topology = topologies.get_topology_desc(name, platform="tpu", num_slices=slices, **options)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"no TPU topology {name!r} ({reason}); name one such as {_EXAMPLES}"
+        ) from None
+    return list(topology.devices)
