@@ -8,6 +8,7 @@ from multimodal.models.attention import Attention
 from multimodal.models.block import Mlp
 from multimodal.models.initializers import BlockInit
 from multimodal.models.layers import LayerNorm, parameter
+from multimodal.parallel.rules import constrain
 
 
 class MapPooler(nnx.Module):
@@ -37,7 +38,8 @@ class MapPooler(nnx.Module):
         probe = jnp.broadcast_to(self.probe[...].astype(x.dtype), (x.shape[0], 1, x.shape[-1]))
         mask = None if mask is None else mask[:, None, None, :]
         y, _, _ = self.attention(probe, x, mask=mask)
-        return (y + self.mlp(self.norm(y)))[:, 0]
+        y = constrain(y, "batch", None, None)
+        return constrain(y + self.mlp(self.norm(y)), "batch", None, None)[:, 0]
 
 
 class AttentionPooler(nnx.Module):
@@ -56,7 +58,7 @@ class AttentionPooler(nnx.Module):
         # [batch, length, embed] -> [batch, queries, embed]
         queries = self.query_norm(self.queries[...].astype(x.dtype))
         queries = jnp.broadcast_to(queries, (x.shape[0], *queries.shape))
-        return self.attention(queries, self.norm(x))[0]
+        return constrain(self.attention(queries, self.norm(x))[0], "batch", "length", None)
 
 
 def mean_pool(x: jax.Array, mask: jax.Array | None) -> jax.Array:
