@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from multimodal import recipe
 from multimodal.config import Config
 from multimodal.errors import UserError
+from multimodal.schema import nearest
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 _CONFIG = "--config="
@@ -18,11 +19,12 @@ _CONFIG = "--config="
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a command; a UserError ends it with one line and exit status 2."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("absl", "jax", "orbax", "grain", "etils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
     def guarded(argv: list[str]) -> None:
+        # After app.run, which puts a handler of its own in place.
+        logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        for noisy in ("absl", "jax", "orbax", "grain", "etils"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
         try:
             main(argv)
         except UserError as error:
@@ -40,10 +42,24 @@ def run(main: Callable[[list[str]], None]) -> None:
 def _take_config(argv: list[str]) -> list[str]:
     """Loads `--config=FILE[:arg]` and makes each of its settings a flag `--config.a.b`."""
     given = [arg[len(_CONFIG) :] for arg in argv if arg.startswith(_CONFIG)]
+    rest = [arg for arg in argv if not arg.startswith(_CONFIG)]
     if given:
         path, _, arg = given[-1].partition(":")
-        config_flags.DEFINE_config_dict("config", recipe.load(path, arg), lock_config=False)
-    return [arg for arg in argv if not arg.startswith(_CONFIG)]
+        config = recipe.load(path, arg)
+        for item in rest:
+            if item.startswith("--config."):
+                _check_path(config, item[2:].partition("=")[0])
+        config_flags.DEFINE_config_dict("config", config, lock_config=False, sys_argv=rest)
+    return rest
+
+
+def _check_path(config: ConfigDict, path: str) -> None:
+    where, node = "config", config
+    for name in path.split(".")[1:]:
+        if not isinstance(node, ConfigDict) or name not in node:
+            known = node if isinstance(node, ConfigDict) else ()
+            raise UserError(f"--{where}.{name}: no such setting{nearest(name, known)}")
+        where, node = f"{where}.{name}", node[name]
 
 
 def config_from_flags() -> Config:

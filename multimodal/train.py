@@ -4,7 +4,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
 from multimodal.config import Config, to_dict
 from multimodal.errors import UserError
-from multimodal.evaluation.run import evaluate
+from multimodal.evaluate import run_evaluators
 from multimodal.experiment import Experiment
 from multimodal.parallel import processes
-from multimodal.report.details import save_details
+from multimodal.report.details import describe, save_facts
 from multimodal.report.page import write_report
 from multimodal.report.table import results_table
 from multimodal.training.metrics import MetricWriter, truncate_after
@@ -44,6 +44,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
         (workdir / "placement.txt").write_text(experiment.placement() + "\n")
+        save_facts(workdir, describe(experiment.parameter_count))
         log.info("%s", _summary(experiment))
 
     # The newest whole checkpoint, or a new state; either way born sharded.
@@ -79,22 +80,22 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         positions[name] += 1
         bar.update()
         done = step + 1
+        last = done == config.steps
         if profiler:
             profiler.after(done, state)
-        if done % config.log_every == 0 or done in (first + 1, config.steps):
+        if done % config.log_every == 0 or done == first + 1 or last:
             figures = _named(figures, name, weights) | meter.read(done, state.step)
             figures |= {"data/broken": broken.count}
             writer.write(done, figures)
             bar.set_postfix(loss=f"{figures['train/loss']:.3f}")
         # Saved before the next batch is drawn, so that state and positions agree.
-        if checkpoints.should_save(done) or done == config.steps:
-            checkpoints.save(done, state, _meta(config, positions), force=done == config.steps)
-        for evaluator, settings in config.evaluators.items():
-            if done % settings.every == 0 or done == config.steps:
-                with meter.paused():
-                    figures = _evaluate(experiment, state, evaluator, workdir)
-                writer.write(done, figures)
-                results |= figures
+        if last or checkpoints.should_save(done):
+            checkpoints.save(done, state, _meta(config, positions), force=last)
+        due = [n for n, e in config.evaluators.items() if done % e.every == 0 or last]
+        if due:
+            with meter.paused():
+                results = _evaluate(experiment, state, due, workdir)
+            writer.write(done, results)
     bar.close()
     for stream in streams.values():
         stream.close()
@@ -102,8 +103,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     writer.close()
     if first >= config.steps:
         log.info("nothing left to train: %s is at step %d", workdir, first)
-        for evaluator in config.evaluators:
-            results |= _evaluate(experiment, state, evaluator, workdir)
+        results = _evaluate(experiment, state, config.evaluators, workdir)
     if main:
         page = write_report(workdir)
         if results:
@@ -113,20 +113,11 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
 
 
 def _evaluate(
-    experiment: Experiment, state: TrainState, name: str, workdir: Path
+    experiment: Experiment, state: TrainState, names: Iterable[str], workdir: Path
 ) -> dict[str, float]:
-    """One evaluator on the averaged parameters, or the parameters where no average is kept."""
-    result = evaluate(
-        experiment.config.evaluators[name],
-        model=experiment.model,
-        params=state.params if state.ema is None else state.ema,
-        preprocessing=experiment.config.preprocessing,
-        mesh=experiment.mesh,
-        data_dir=experiment.data_dir,
-    )
-    if processes.is_main():
-        save_details(workdir, name, result.details)
-    return {f"eval/{name}/{key}": value for key, value in result.metrics.items()}
+    """Evaluators on the averaged parameters, or the parameters where no average is kept."""
+    params = state.params if state.ema is None else state.ema
+    return run_evaluators(experiment, params, int(state.step), workdir, names)
 
 
 def _next(stream: Iterator[dict[str, Any]]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
