@@ -24,7 +24,7 @@ class MetricWriter:
         plain = {name: float(np.asarray(value)) for name, value in figures.items()}
         self._file.write(json.dumps({"step": step} | plain) + "\n")
         for name, value in plain.items():
-            self._board.add_scalar(name, value, step)
+            self._board.add_scalar(name.replace("@", "_"), value, step)  # it allows no @
 
     def close(self) -> None:
         if self._file is not None:
