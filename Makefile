@@ -11,7 +11,7 @@ JOBS ?= 2
 install: .venv/installed
 
 quickstart: .venv/installed
-	$(BIN)/python -m multimodal.quickstart
+	$(BIN)/python -m multimodal.quickstart --workdir=runs/quickstart
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS)

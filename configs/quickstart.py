@@ -24,6 +24,7 @@ def get_config(arg: str = ""):
     return resolve(
         {
             "name": "quickstart",
+            "data_dir": "data",
             "steps": arg.steps,
             "batch_size": arg.batch,
             "log_every": 50,

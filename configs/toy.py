@@ -65,7 +65,7 @@ TASKS = {
 
 
 def get_config(arg: str = ""):
-    arg = parse_arg(arg, family="dual_encoder", steps=20, batch=16, train=256)
+    arg = parse_arg(arg, family=tuple(MODELS), steps=20, batch=16, train=256)
     data = {
         "source": {"kind": "scenes", "train": arg.train},
         "fields": {"image": "image", "text": "captions"},
@@ -77,6 +77,7 @@ def get_config(arg: str = ""):
     return resolve(
         {
             "name": f"toy-{arg.family}",
+            "data_dir": "data",
             "steps": arg.steps,
             "batch_size": arg.batch,
             "log_every": 1,
