@@ -48,7 +48,7 @@ def reference():
 def test_masks_repeat_under_remat_and_unrolling(reference, remat, scan):
     got = loss_and_grads(dataclasses.replace(NOISY, remat=remat, scan=scan))(KEY)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(reference(KEY)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_another_key_drops_others(reference):
