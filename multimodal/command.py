@@ -41,6 +41,9 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 def _take_config(argv: list[str]) -> list[str]:
     """Loads `--config=FILE[:arg]` and makes each of its settings a flag `--config.a.b`."""
+    if "--config" in argv[:-1]:
+        at = argv.index("--config")
+        argv = [*argv[:at], f"{_CONFIG}{argv[at + 1]}", *argv[at + 2 :]]
     given = [arg[len(_CONFIG) :] for arg in argv if arg.startswith(_CONFIG)]
     rest = [arg for arg in argv if not arg.startswith(_CONFIG)]
     if given:

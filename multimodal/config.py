@@ -1,16 +1,16 @@
-"""The settings of a run: frozen dataclasses with defaults, and the checks between them.
+"""The settings of a run: frozen dataclasses with defaults.
 
-Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)` refuses the rest.
+Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)` refuses the rest,
+and `multimodal/checks.py` what does not go together.
 """
 
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
-from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
-from multimodal.schema import from_dict, nearest, to_dict
+from multimodal.schema import from_dict, to_dict
 
-__all__ = ["Config", "check", "from_dict", "to_dict"]
+__all__ = ["Config", "from_dict", "to_dict"]
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 # What a block keeps for the backward pass: everything; matrix products; nothing but its input.
@@ -362,87 +362,6 @@ class Config:
     log_every: int = 50
     profile: bool = False
     data_dir: str = ""
-
-
-def check(config: Config) -> None:
-    """Refuses combinations of settings that cannot work. Raises UserError naming both sides."""
-    positive = {"steps": config.steps, "batch_size": config.batch_size}
-    positive |= {"accumulate": config.accumulate, "log_every": config.log_every}
-    for name, value in positive.items():
-        _require(value > 0, f"config.{name}={value}: must be positive")
-    _require(
-        config.batch_size % config.accumulate == 0,
-        f"config.batch_size={config.batch_size} does not divide into "
-        f"config.accumulate={config.accumulate} microbatches",
-    )
-    _require(bool(config.tasks), "config.tasks: a run needs at least one task")
-    for path, tower in parts(config.model):
-        if isinstance(tower, Transformer):
-            _require(
-                tower.width % tower.heads == 0,
-                f"{path}.heads={tower.heads} does not divide {path}.width={tower.width}",
-            )
-        if isinstance(tower, ImageTower):
-            _require(
-                tower.image_size % tower.patch_size == 0,
-                f"{path}.patch_size={tower.patch_size} does not divide "
-                f"{path}.image_size={tower.image_size}",
-            )
-        _same(tower, path, "image_size", config.preprocessing.image_size)
-        if not isinstance(tower, Transformer):
-            _same(tower, path, "length", config.preprocessing.length)
-    names = set(_tower_names(config.model))
-    for task_name, task in config.tasks.items():
-        where = f"config.tasks.{task_name}"
-        _require(bool(task.objectives), f"{where}.objectives: a task needs at least one")
-        for name, objective in task.objectives.items():
-            for tower in getattr(objective, "pair", ()):
-                _require(
-                    tower in names,
-                    f"{where}.objectives.{name}.pair: no tower {tower!r}{nearest(tower, names)}",
-                )
-    for name, evaluator in config.evaluators.items():
-        _require("/" not in name, f"config.evaluators.{name}: a name may not hold a slash")
-        _check_evaluator(evaluator, config.model, f"config.evaluators.{name}")
-
-
-def _check_evaluator(evaluator: Evaluator, model: Model, where: str) -> None:
-    _require(
-        isinstance(model, DualEncoder | CoCa) and {"image", "text"} <= set(_tower_names(model)),
-        f"{where}: {evaluator.kind} compares a tower 'image' with a tower 'text', which "
-        f"config.model ({model.kind}) does not have",
-    )
-    for name in ("every", "batch_size"):
-        value = getattr(evaluator, name)
-        _require(value > 0, f"{where}.{name}={value}: must be positive")
-    for name in ("image", "label" if isinstance(evaluator, ZeroShot) else "text"):
-        known = ", ".join(evaluator.data.fields)
-        _require(
-            name in evaluator.data.fields,
-            f"{where}.data.fields: {evaluator.kind} reads {name!r}; given: {known}",
-        )
-    if isinstance(evaluator, ZeroShot):
-        _require(len(evaluator.classes) > 1, f"{where}.classes: name at least two")
-        _require(bool(evaluator.templates), f"{where}.templates: give at least one")
-        for template in evaluator.templates:
-            _require("{}" in template, f"{where}.templates: {template!r} has no {{}} for the name")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
-
-
-def _same(part: Any, path: str, name: str, wanted: int) -> None:
-    value = getattr(part, name, wanted)
-    _require(
-        value == wanted,
-        f"{path}.{name}={value} differs from config.preprocessing.{name}={wanted}",
-    )
-
-
-def _tower_names(model: Model) -> tuple[str, ...]:
-    return tuple(model.towers) if isinstance(model, DualEncoder) else ("image", "text")
 
 
 def parts(part: Any, path: str = "config.model") -> list[tuple[str, Any]]:

@@ -1,11 +1,11 @@
 """From a Config to everything that a run needs, checked before anything is compiled."""
 
+import contextlib
 import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,14 +13,16 @@ from jax.sharding import Mesh
 
 from multimodal import config as settings
 from multimodal.config import Config
-from multimodal.data.pipeline import batches
+from multimodal.data.pipeline import Batches, batches
+from multimodal.data.sources import open_data
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer
 from multimodal.errors import UserError
-from multimodal.models.build import Model
+from multimodal.models.build import Model, Params
 from multimodal.models.build import build as build_model
 from multimodal.objectives.build import build as build_objectives
 from multimodal.objectives.objective import Objective, Vocabulary
 from multimodal.parallel.mesh import make_mesh
+from multimodal.parallel.processes import batch_part
 from multimodal.parallel.rules import batch_sharding, placement_table
 from multimodal.training.flops import count_flops
 from multimodal.training.optimizer import make_optimizer, trainable
@@ -78,18 +80,26 @@ class Experiment:
             for name, (shape, dtype) in shapes.items()
         }
 
-    def batches(self, task: str, start_batch: int = 0) -> Iterator[dict[str, Any]]:
+    def batches(self, task: str, start_batch: int = 0) -> Batches:
         """This process's host batches of a task from number `start_batch` on."""
-        return batches(
-            self.tasks[task].data,
-            self.config.preprocessing,
-            batch_size=self.config.batch_size,
-            seed=_task_seed(self.config.seed, list(self.tasks).index(task)),
-            start_batch=start_batch,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            data_dir=self.data_dir,
-        )
+        part, parts = batch_part(self.mesh)
+        with _said_of(f"config.tasks.{task}"):
+            return batches(
+                self.tasks[task].data,
+                self.config.preprocessing,
+                batch_size=self.config.batch_size,
+                seed=_task_seed(self.config.seed, list(self.tasks).index(task)),
+                start_batch=start_batch,
+                process_index=part,
+                process_count=parts,
+                data_dir=self.data_dir,
+            )
+
+    def check_evaluators(self) -> None:
+        """Opens the data of every evaluator, so that what is wrong is known at the start."""
+        for name, evaluator in self.config.evaluators.items():
+            with _said_of(f"config.evaluators.{name}"):
+                open_data(evaluator.data, self.data_dir)
 
     def placement(self) -> str:
         """The printed table of where each parameter lives."""
@@ -146,7 +156,9 @@ def build(config: Config, devices: list | None = None) -> Experiment:
         return initialise(model, optimizer, paths, config.seed, config.ema is not None)
 
     init = jax.jit(new_state, out_shardings=placed)
-    return Experiment(config, mesh, model, tokenizer, tasks, init, placed)
+    experiment = Experiment(config, mesh, model, tokenizer, tasks, init, placed)
+    _check_reads(config, experiment)
+    return experiment
 
 
 def data_dir(config: Config) -> str:
@@ -156,6 +168,33 @@ def data_dir(config: Config) -> str:
 
 def _task_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+@contextlib.contextmanager
+def _said_of(where: str) -> Iterator[None]:
+    """Errors inside say which setting they belong to."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_reads(config: Config, experiment: Experiment) -> None:
+    """Every objective finds what it reads among the outputs of the model."""
+
+    def forward(params: Params, batch: dict) -> dict:
+        return experiment.model.bind(params)(batch)
+
+    given = jax.eval_shape(forward, experiment.model.shapes(), experiment.abstract_batch())
+    for task, settings_of in config.tasks.items():
+        for name, objective in experiment.tasks[task].objectives.items():
+            for entry in objective.reads:
+                if entry not in given:
+                    raise UserError(
+                        f"config.tasks.{task}.objectives.{name}: "
+                        f"{settings_of.objectives[name].kind} reads {entry!r}, which config.model "
+                        f"({config.model.kind}) does not give; it gives {', '.join(sorted(given))}"
+                    )
 
 
 def _check_mesh(config: Config, mesh: Mesh) -> None:

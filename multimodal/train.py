@@ -15,12 +15,14 @@ from tqdm import tqdm
 from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
-from multimodal.config import Config, to_dict
+from multimodal.config import Config, from_dict, to_dict
 from multimodal.errors import UserError
 from multimodal.evaluate import run_evaluators
 from multimodal.experiment import Experiment
 from multimodal.parallel import processes
+from multimodal.recipe import first_change
 from multimodal.report.details import describe, save_facts
+from multimodal.report.history import read_history
 from multimodal.report.page import write_report
 from multimodal.report.table import results_table
 from multimodal.training.metrics import MetricWriter, truncate_after
@@ -40,27 +42,31 @@ def train(config: Config, workdir: Path) -> dict[str, float]:
 
 def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     config, main = experiment.config, processes.is_main()
-    if main:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
-        (workdir / "placement.txt").write_text(experiment.placement() + "\n")
-        save_facts(workdir, describe(experiment.parameter_count))
-        log.info("%s", _summary(experiment))
-
-    # The newest whole checkpoint, or a new state; either way born sharded.
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints)
     first, positions = 0, dict.fromkeys(experiment.tasks, 0)
     if (latest := checkpoints.latest()) is not None:
+        meta = checkpoints.meta(latest)
+        _check_unchanged(config, meta["config"], workdir)
+        first, positions = latest, meta["positions"]
+    # What can be wrong with the data is found before anything is compiled.
+    experiment.check_evaluators()
+    streams = {name: experiment.batches(name, positions[name]) for name in experiment.tasks}
+    missed = [n for n in _due(config, first) if first and not _is_recorded(workdir, n, first)]
+    if main:
+        (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        (workdir / "placement.txt").write_text(experiment.placement() + "\n")
+        save_facts(workdir, describe(experiment.parameter_count))
+        truncate_after(workdir / "metrics.jsonl", first)
+        log.info("%s", _summary(experiment))
+    writer = MetricWriter(workdir, enabled=main)
+
+    # The newest whole checkpoint, or a new state; either way born sharded.
+    if latest is not None:
         state = checkpoints.restore(latest, experiment.abstract_state)
-        first, positions = latest, checkpoints.meta(latest)["positions"]
         log.info("resumed from step %d of %s", first, workdir)
     else:
         state = experiment.initialise()
-    if main:
-        truncate_after(workdir / "metrics.jsonl", first)
-    writer = MetricWriter(workdir, enabled=main)
 
-    streams = {name: experiment.batches(name, positions[name]) for name in experiment.tasks}
     weights = {name: task.weight for name, task in experiment.tasks.items()}
     broken = BrokenRecords(workdir, {n: t.data.max_broken for n, t in experiment.tasks.items()})
     meter = Meter(config.batch_size, experiment.model_flops(), experiment.mesh.devices)
@@ -70,6 +76,9 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         mininterval=1.0, dynamic_ncols=True,
     )  # fmt: skip
     results: dict[str, float] = {}
+    if missed:  # killed after this step was saved, before it was evaluated
+        results = _evaluate(experiment, state, missed, workdir)
+        writer.write(first, results)
     for step in range(first, config.steps):
         name = task_at(step, config.seed, weights)
         with meter.waiting():
@@ -91,8 +100,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         # Saved before the next batch is drawn, so that state and positions agree.
         if last or checkpoints.should_save(done):
             checkpoints.save(done, state, _meta(config, positions), force=last)
-        due = [n for n, e in config.evaluators.items() if done % e.every == 0 or last]
-        if due:
+        if due := _due(config, done):
             with meter.paused():
                 results = _evaluate(experiment, state, due, workdir)
             writer.write(done, results)
@@ -103,13 +111,32 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     writer.close()
     if first >= config.steps:
         log.info("nothing left to train: %s is at step %d", workdir, first)
-        results = _evaluate(experiment, state, config.evaluators, workdir)
+        results = results or _evaluate(experiment, state, config.evaluators, workdir)
     if main:
         page = write_report(workdir)
         if results:
             print(results_table(results))
         print(f"run folder: {workdir}\nreport: {page}")
     return results
+
+
+def _check_unchanged(config: Config, saved: dict[str, Any], workdir: Path) -> None:
+    """A run goes on as what it began; see `recipe.first_change` for what may change."""
+    if change := first_change(from_dict(Config, saved, "saved config"), config):
+        raise UserError(
+            f"{workdir} holds a run with other settings: {change}; go on with its own "
+            "config.json, or choose another --workdir"
+        )
+
+
+def _due(config: Config, step: int) -> list[str]:
+    """The evaluators whose turn is after `step`: in their cadence, and all at the end."""
+    return [n for n, e in config.evaluators.items() if step % e.every == 0 or step == config.steps]
+
+
+def _is_recorded(workdir: Path, evaluator: str, step: int) -> bool:
+    history = read_history(workdir).items()
+    return any(n.startswith(f"eval/{evaluator}/") and step in dict(series) for n, series in history)
 
 
 def _evaluate(

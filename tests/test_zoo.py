@@ -5,7 +5,8 @@ import math
 import pytest
 
 from multimodal import zoo
-from multimodal.config import Config, check, from_dict
+from multimodal.checks import check
+from multimodal.config import Config, from_dict
 from multimodal.errors import UserError
 from multimodal.models.build import build
 

@@ -1,6 +1,7 @@
 """Figures of a run: one JSON object a line, and TensorBoard beside it."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,11 +19,12 @@ class MetricWriter:
             self._board = SummaryWriter(str(workdir / "tensorboard"))
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
-        """One line: `step` and the slash-named figures as plain numbers."""
+        """One line: `step` and the slash-named figures as plain numbers; null where not finite."""
         if self._file is None:
             return
         plain = {name: float(np.asarray(value)) for name, value in figures.items()}
-        self._file.write(json.dumps({"step": step} | plain) + "\n")
+        finite = {name: x if math.isfinite(x) else None for name, x in plain.items()}
+        self._file.write(json.dumps({"step": step} | finite) + "\n")
         for name, value in plain.items():
             self._board.add_scalar(name.replace("@", "_"), value, step)  # it allows no @
 
@@ -42,6 +44,8 @@ def truncate_after(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
-    path.write_text("".join(kept))
+    whole = path.with_suffix(".new")  # a kill leaves the old file or the new one
+    whole.write_text("".join(kept))
+    whole.replace(path)

@@ -1,0 +1,178 @@
+"""What goes together and what does not: the checks between settings, before anything is built."""
+
+from typing import Any
+
+from multimodal import config as settings
+from multimodal.config import Config, parts
+from multimodal.errors import UserError
+from multimodal.preprocessing import Preprocessing
+from multimodal.schema import nearest
+
+
+def check(config: Config) -> None:
+    """Refuses combinations of settings that cannot work. Raises UserError naming both sides."""
+    _positive(config, "config", "steps", "batch_size", "accumulate", "log_every")
+    _positive(config.checkpoints, "config.checkpoints", "every", "keep", "keep_every")
+    _require(
+        config.batch_size % config.accumulate == 0,
+        f"config.batch_size={config.batch_size} does not divide into "
+        f"config.accumulate={config.accumulate} microbatches",
+    )
+    if config.ema is not None:
+        _share(config, "config", "ema")
+    for path, part in parts(config.model):
+        _check_part(part, path, config.preprocessing)
+    if isinstance(config.model, settings.DualEncoder):
+        _check_towers(config.model)
+    if isinstance(config.model, settings.CoCa):
+        _check_captioner(config.model)
+    _require(bool(config.tasks), "config.tasks: a run needs at least one task")
+    for name, task in config.tasks.items():
+        _check_task(task, config.model, f"config.tasks.{name}")
+    for name, evaluator in config.evaluators.items():
+        _check_evaluator(evaluator, name, config.model, f"config.evaluators.{name}")
+
+
+def _check_part(part: Any, path: str, preprocessing: Preprocessing) -> None:
+    if isinstance(part, settings.Transformer):
+        _positive(part, path, "width", "depth", "heads", "mlp")
+        _divides(part, path, "heads", "width")
+        for name in ("dropout", "attention_dropout", "drop_path"):
+            _share(part, path, name)
+        return
+    if isinstance(part, settings.ImageTower):
+        _divides(part, path, "patch_size", "image_size")
+        _share(part, path, "patch_dropout")
+        _require(
+            part.pooler != "class" or part.class_token,
+            f"{path}.pooler='class' needs {path}.class_token=True",
+        )
+    if isinstance(part, settings.Uniter):
+        _divides(part, path, "region_size", "image_size")
+    for name in ("image_size", "length"):
+        wanted = getattr(preprocessing, name)
+        value = getattr(part, name, wanted)
+        _require(
+            value == wanted,
+            f"{path}.{name}={value} differs from config.preprocessing.{name}={wanted}",
+        )
+
+
+def _check_towers(model: settings.DualEncoder) -> None:
+    _positive(model, "config.model", "embed")
+    for name, tower in model.towers.items():
+        where = f"config.model.towers.{name}"
+        _require(tower.pooler != "none", f"{where}.pooler='none': a pair compares pooled towers")
+        _require(
+            tower.projection != "none" or tower.transformer.width == model.embed,
+            f"{where}.transformer.width={tower.transformer.width} differs from "
+            f"config.model.embed={model.embed} and {where}.projection='none'",
+        )
+    for pair in model.pairs:
+        _check_pair(pair, model, "config.model.pairs")
+
+
+def _check_captioner(model: settings.CoCa) -> None:
+    _positive(model, "config.model", "embed", "queries", "pooler_heads")
+    width = model.image.transformer.width
+    _require(
+        width % model.pooler_heads == 0,
+        f"config.model.pooler_heads={model.pooler_heads} does not divide "
+        f"config.model.image.transformer.width={width}",
+    )
+    _require(
+        model.decoder.cross_attention,
+        "config.model.decoder.cross_attention=False: it is how the decoder sees the image",
+    )
+
+
+def _check_task(task: settings.Task, model: settings.Model, where: str) -> None:
+    _require(bool(task.objectives), f"{where}.objectives: a task needs at least one")
+    _positive(task, where, "weight")
+    workers, share = task.data.workers, task.data.max_broken
+    _require(workers >= 0, f"{where}.data.workers={workers}: may not be below 0")
+    _require(0 <= share <= 1, f"{where}.data.max_broken={share}: a share from 0 to 1")
+    _check_fields(task.data, ("image", "text"), f"{where}.data.fields: training")
+    for name, objective in task.objectives.items():
+        if isinstance(objective, settings.Contrastive):
+            _check_contrast(objective, model, f"{where}.objectives.{name}")
+
+
+def _check_contrast(objective: settings.Contrastive, model: settings.Model, where: str) -> None:
+    _require(
+        isinstance(model, settings.DualEncoder | settings.CoCa),
+        f"{where}: contrastive compares two towers; config.model ({model.kind}) has none",
+    )
+    _check_pair(objective.pair, model, f"{where}.pair")
+    listed = getattr(model, "pairs", (("image", "text"),))
+    told = ", ".join("-".join(pair) for pair in listed)
+    _require(
+        objective.pair in listed,
+        f"{where}.pair: {'-'.join(objective.pair)} is not among config.model.pairs: {told}",
+    )
+    _require(
+        objective.loss != "sigmoid" or getattr(model, "logit_bias_init", None) is not None,
+        f"{where}.loss='sigmoid' needs a dual encoder with config.model.logit_bias_init, such as "
+        "-10.0",
+    )
+    _positive(objective, where, "chunk")
+
+
+def _check_pair(pair: tuple[str, str], model: settings.Model, where: str) -> None:
+    towers = _tower_names(model)
+    for tower in pair:
+        _require(tower in towers, f"{where}: no tower {tower!r}{nearest(tower, towers)}")
+
+
+def _check_evaluator(
+    evaluator: settings.Evaluator, name: str, model: settings.Model, where: str
+) -> None:
+    _require("/" not in name, f"{where}: a name may not hold a slash")
+    _require(
+        isinstance(model, settings.DualEncoder | settings.CoCa)
+        and {"image", "text"} <= set(_tower_names(model)),
+        f"{where}: {evaluator.kind} compares a tower 'image' with a tower 'text', which "
+        f"config.model ({model.kind}) does not have",
+    )
+    _positive(evaluator, where, "every", "batch_size")
+    second = "label" if isinstance(evaluator, settings.ZeroShot) else "text"
+    _check_fields(evaluator.data, ("image", second), f"{where}.data.fields: {evaluator.kind}")
+    if isinstance(evaluator, settings.ZeroShot):
+        _require(len(evaluator.classes) > 1, f"{where}.classes: name at least two")
+        _require(bool(evaluator.templates), f"{where}.templates: give at least one")
+        for template in evaluator.templates:
+            _require("{}" in template, f"{where}.templates: {template!r} has no {{}} for the name")
+
+
+def _check_fields(data: settings.Data, wanted: tuple[str, ...], who: str) -> None:
+    for name in wanted:
+        _require(name in data.fields, f"{who} reads {name!r}; given: {', '.join(data.fields)}")
+
+
+def _tower_names(model: settings.Model) -> tuple[str, ...]:
+    return tuple(model.towers) if isinstance(model, settings.DualEncoder) else ("image", "text")
+
+
+def _positive(part: Any, where: str, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        _require(value is None or value > 0, f"{where}.{name}={value}: must be positive")
+
+
+def _share(part: Any, where: str, name: str) -> None:
+    value = getattr(part, name)
+    _require(0 <= value < 1, f"{where}.{name}={value}: at least 0 and below 1")
+
+
+def _divides(part: Any, where: str, part_name: str, whole_name: str) -> None:
+    _positive(part, where, part_name, whole_name)
+    small, whole = getattr(part, part_name), getattr(part, whole_name)
+    _require(
+        whole % small == 0,
+        f"{where}.{part_name}={small} does not divide {where}.{whole_name}={whole}",
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
