@@ -1,0 +1,41 @@
+"""The commands as users run them: in processes of their own, on simulated devices."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def start(command: str, *arguments: str, devices: int = 1, **environment: str) -> subprocess.Popen:
+    """`python -m multimodal.COMMAND ARGUMENTS`; output and errors are piped."""
+    given = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    given["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", f"multimodal.{command}", *arguments],
+        cwd=ROOT,
+        env=os.environ | given | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
+    """Exit status, output and errors; a process that hangs is killed and fails the test."""
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, errors = process.communicate()
+        raise AssertionError(f"no end after {timeout} s:\n{output}\n{errors}") from None
+    return process.returncode, output, errors
+
+
+def caching_compilations(folder: Path) -> dict[str, str]:
+    """Environment in which processes share what they compile, so that each starts in seconds."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
