@@ -79,13 +79,16 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     if missed:  # killed after this step was saved, before it was evaluated
         results = _evaluate(experiment, state, missed, workdir)
         writer.write(first, results)
+    figures: dict[str, Any] = {}
     for step in range(first, config.steps):
         name = task_at(step, config.seed, weights)
         with meter.waiting():
             batch, slots = _next(streams[name])
         broken.note(name, slots)
         device_batch = processes.to_global(batch, experiment.mesh)
+        before = figures
         state, figures = experiment.tasks[name].step(state, device_batch)
+        jax.block_until_ready(before)  # two steps in flight, no more: batches take memory
         positions[name] += 1
         bar.update()
         done = step + 1
