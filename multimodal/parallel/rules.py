@@ -51,7 +51,10 @@ def parameter_shardings(
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """Pins an activation to the mesh by the logical name of each dimension; no mesh, no effect."""
+    """Pins an activation to the mesh by the logical name of each dimension; no mesh, no effect.
+
+    A dimension shorter than its devices are many stays whole.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
         return x
@@ -60,8 +63,10 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
         n for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if "Auto" in str(t)
     }
     parts = []
-    for name in axes:
+    for name, size in zip(axes, x.shape, strict=True):
         names = tuple(a for a in RULES.get(name, ()) if a in automatic and mesh.shape[a] > 1)
+        if math.prod(mesh.shape[a] for a in names) > size:
+            names = ()
         parts.append((names[0] if len(names) == 1 else names) or None)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*parts))
 
@@ -78,16 +83,24 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def placement_table(
     shapes: dict[str, jax.ShapeDtypeStruct], shardings: dict[str, NamedSharding]
 ) -> str:
-    """One line a parameter: path, shape, placement, bytes on each device; then the sum."""
-    rows, total = [], 0
+    """One line a parameter: path, shape, placement, bytes on each device; then the sum, and what
+    fsdp should have split but could not."""
+    rows, total, whole = [], 0, []
+    shards = next(iter(shardings.values())).mesh.shape["fsdp"]
     for path, leaf in shapes.items():
         local = shardings[path].shard_shape(leaf.shape)
+        if shards > 1 and math.prod(leaf.shape) > 1 and "fsdp" not in str(shardings[path].spec):
+            whole.append(path)
         size = math.prod(local) * leaf.dtype.itemsize
         total += size
         rows.append((path, str(tuple(leaf.shape)), _show(shardings[path].spec), f"{size:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*lines, f"parameters: {total:,} bytes a device"])
+    lines.append(f"parameters: {total:,} bytes a device")
+    if whole:
+        paths = ", ".join(whole)
+        lines.append(f"whole on every device, as no size divides over fsdp={shards}: {paths}")
+    return "\n".join(lines)
 
 
 def _show(spec: PartitionSpec) -> str:
