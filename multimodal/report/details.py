@@ -23,7 +23,7 @@ FILE = "report_data.json"
 def load(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """The file's content; empty tables where there is none."""
     path = Path(workdir, FILE)
-    saved = json.loads(path.read_text()) if path.is_file() else {}
+    saved = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {"facts": {}, "evaluations": {}} | saved
 
 

@@ -16,7 +16,8 @@ def read_history(workdir: str | os.PathLike[str]) -> dict[str, Series]:
     """
     path = Path(workdir, "metrics.jsonl")
     history: dict[str, dict[int, float]] = {}
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    for line in lines:
         try:
             row = json.loads(line)
         except ValueError:

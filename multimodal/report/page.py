@@ -36,9 +36,9 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
         ("Settings", _settings(config)),
     ]
     body = join(tag("section", tag("h2", title), part) for title, part in parts if part)
-    page = string.Template((_HERE / "page.html").read_text()).substitute(
+    page = string.Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(
         title=tag("title", name),
-        style=(_HERE / "page.css").read_text(),
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
         head=_head(name, config, content["facts"], history),
         body=body,
     )
@@ -52,7 +52,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
         raise UserError(f"report: {path} is not JSON: {error}") from None
 

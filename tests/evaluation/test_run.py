@@ -1,95 +1,43 @@
 """Evaluators over a small file of pictures, against a loop over single examples."""
 
 import base64
-import io
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from multimodal import config
-from multimodal.data import array_record, images, transforms
+from multimodal.data import images, transforms
 from multimodal.data.pipeline import tokenize
 from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
 from multimodal.evaluation import embed, metrics
-from multimodal.evaluation.run import evaluate
-from multimodal.models.build import build
-from multimodal.parallel.mesh import make_mesh
-from multimodal.preprocessing import Preprocessing
+from tests.evaluation import toy
+from tests.evaluation.toy import data, run
 
-PREPROCESSING = Preprocessing(image_size=16, length=16)
 CLASSES = ("red", "green", "blue")
-
-
-def _png(rng, size):
-    pixels = np.full((*size, 3), rng.integers(0, 256, 3), np.uint8)
-    pixels[: size[0] // 2] = rng.integers(0, 256, 3)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _records():
-    rng = np.random.default_rng(0)
-    return [
-        {
-            "key": f"{i}",
-            "image": b"no picture" if i == 4 else _png(rng, (16 + i % 3, 20)),
-            "captions": [f"{rng.integers(1 << 40):x} {j}" for j in range(1 + i % 3)],
-            "count": 1 + i % 2,
-            "label": i % 3,
-        }
-        for i in range(21)
-    ]
 
 
 @pytest.fixture(scope="module")
 def records():
-    return _records()
+    return toy.make_records()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, records):
-    folder = tmp_path_factory.mktemp("data")
-    array_record.write(str(folder / "forward"), records)
-    array_record.write(str(folder / "backward"), records[::-1])
-    array_record.write(str(folder / "broken"), [records[4]])
-    return str(folder)
+def folder(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("data"))
+    toy.write(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def model():
-    stack = config.Transformer(width=32, depth=1, heads=2, mlp=32, dropout=0.1)
-    image = config.ImageTower(image_size=16, patch_size=8, transformer=stack)
-    text = config.TextTower(vocab_size=260, length=16, transformer=stack, projection="linear")
-    towers = {"image": image, "text": text}
-    return build(config.DualEncoder(towers=towers, embed=32), PREPROCESSING, "float32")
+    return toy.make_model()
 
 
 @pytest.fixture(scope="module")
 def params(model):
-    """Larger than initial ones, so that embeddings lie well apart."""
-    key = jax.random.key(1)
-    return {path: 3 * p for path, p in model.init(key).items()}
-
-
-def _data(file="forward", **fields):
-    fields = {"image": "image", "text": "captions"} | fields
-    return config.Data(source=config.ArrayRecords(path=file), fields=fields)
-
-
-def _run(evaluator, model, params, folder, devices=8, **mesh):
-    mesh = make_mesh(mesh or {"data": devices}, jax.devices()[:devices])
-    return evaluate(
-        evaluator,
-        model=model,
-        params=params,
-        preprocessing=PREPROCESSING,
-        mesh=mesh,
-        data_dir=folder,
-    )
+    return toy.make_params(model)
 
 
 @pytest.fixture(scope="module")
@@ -100,24 +48,24 @@ def expected(model, params, records):
     pictures, texts, owner = [], [], []
     for record in records:
         try:
-            pixels = transforms.fit(images.decode(record["image"]), PREPROCESSING)
+            pixels = transforms.fit(images.decode(record["image"]), toy.PREPROCESSING)
         except images.BrokenImage:
             continue
         owner += [len(pictures)] * len(record["captions"])
         pictures.append(np.asarray(encode(pixels[None], "image")[0]))
-        ids = tokenize(record["captions"], PREPROCESSING, tokenizer)
+        ids = tokenize(record["captions"], toy.PREPROCESSING, tokenizer)
         texts += [np.asarray(encode(i[None], "text")[0]) for i in ids]
     return np.array(pictures), np.array(texts), np.array(owner)
 
 
 @pytest.fixture(scope="module")
 def base(model, params, folder):
-    return _run(config.Retrieval(_data(), by="count", batch_size=16), model, params, folder)
+    return run(config.Retrieval(data(), by="count", batch_size=16), model, params, folder)
 
 
 def test_retrieval_equals_a_loop_over_examples(base, expected, records):
     pictures, texts, owner = expected
-    counts = [r["count"] for i, r in enumerate(records) if i != 4]
+    counts = [r["count"] for i, r in enumerate(records) if i != toy.BROKEN]
     wanted = metrics.retrieval_recalls(pictures, texts, owner, by={"count": counts})
     found = dict(base.metrics)
     assert (found.pop("examples"), found.pop("broken"), found.pop("captions")) == (
@@ -131,23 +79,28 @@ def test_retrieval_equals_a_loop_over_examples(base, expected, records):
 
 @pytest.mark.parametrize(
     "change",
-    [{"batch_size": 7}, {"batch_size": 64}, {"devices": 1}, {"file": "backward"}, {"fsdp": 4}],
+    [
+        {"batch_size": 7},
+        {"batch_size": 64},
+        {"file": "backward"},
+        {"data": 1},
+        {"data": 2, "fsdp": 4},
+    ],
     ids=str,
 )
 def test_nothing_but_the_examples_matters(change, base, model, params, folder):
-    evaluator = config.Retrieval(
-        _data(change.get("file", "forward")), by="count", batch_size=change.get("batch_size", 16)
-    )
-    mesh = {"data": 2, "fsdp": 4} if "fsdp" in change else {}
-    result = _run(evaluator, model, params, folder, change.get("devices", 8), **mesh)
+    mesh = dict(change)
+    file, batch_size = mesh.pop("file", "forward"), mesh.pop("batch_size", 16)
+    evaluator = config.Retrieval(data(file), by="count", batch_size=batch_size)
+    result = run(evaluator, model, params, folder, **mesh)
     assert result.metrics == pytest.approx(base.metrics, abs=1e-6)
 
 
 def test_each_tower_is_compiled_once(base, model, params, folder):
     before = embed._encode._cache_size()
-    _run(config.Retrieval(_data(), batch_size=16), model, params, folder)
+    run(config.Retrieval(data(), batch_size=16), model, params, folder)
     assert embed._encode._cache_size() == before
-    _run(config.Retrieval(_data(), batch_size=24), model, params, folder)
+    run(config.Retrieval(data(), batch_size=24), model, params, folder)
     assert embed._encode._cache_size() == before + 2
 
 
@@ -155,14 +108,14 @@ def test_first_captions_alone(model, params, folder, expected):
     pictures, texts, owner = expected
     first = np.unique(owner, return_index=True)[1]
     wanted = metrics.retrieval_recalls(pictures, texts[first], owner[first])
-    result = _run(config.Retrieval(_data(), captions="first"), model, params, folder)
+    result = run(config.Retrieval(data(), captions="first"), model, params, folder)
     assert {k: result.metrics[k] for k in wanted} == pytest.approx(wanted, abs=1e-6)
     assert result.metrics["captions"] == 20
 
 
 def test_details_tell_what_was_retrieved(base, expected, records):
     pictures, texts, owner = expected
-    readable = [r for i, r in enumerate(records) if i != 4]
+    readable = [r for i, r in enumerate(records) if i != toy.BROKEN]
     captions = [c for r in readable for c in r["captions"]]
     queries = base.details["text_to_image"]
     assert len(queries) == 8
@@ -181,22 +134,22 @@ def test_details_tell_what_was_retrieved(base, expected, records):
     for number, picture in base.details["images"].items():
         shown = images.decode(base64.b64decode(picture))
         pixels = images.decode(readable[int(number)]["image"])
-        np.testing.assert_array_equal(shown, transforms.fit(pixels, PREPROCESSING))
+        np.testing.assert_array_equal(shown, transforms.fit(pixels, toy.PREPROCESSING))
 
 
 def test_zero_shot_equals_a_loop_over_examples(model, params, folder, expected, records):
     evaluator = config.ZeroShot(
-        _data(label="label"), classes=CLASSES, templates=("{}", "a {} thing"), batch_size=8
+        data(label="label"), classes=CLASSES, templates=("{}", "a {} thing"), batch_size=8
     )
-    result = _run(evaluator, model, params, folder)
+    result = run(evaluator, model, params, folder)
     ids = tokenize(
         [t.replace("{}", c) for c in CLASSES for t in evaluator.templates],
-        PREPROCESSING,
+        toy.PREPROCESSING,
         load_tokenizer("bytes"),
     )
     named = np.asarray(model.bind(params).encode("text", ids)).reshape(3, 2, -1).mean(1)
     named /= np.linalg.norm(named, axis=-1, keepdims=True)
-    labels = np.array([r["label"] for i, r in enumerate(records) if i != 4])
+    labels = np.array([r["label"] for i, r in enumerate(records) if i != toy.BROKEN])
     right = (expected[0] @ named.T).argmax(1) == labels
     assert result.metrics == pytest.approx(
         {"accuracy": right.mean(), "chance/accuracy": 1 / 3, "examples": 20, "broken": 1}
@@ -208,9 +161,9 @@ def test_zero_shot_equals_a_loop_over_examples(model, params, folder, expected, 
 
 def test_clear_words_for_what_cannot_work(model, params, folder):
     for evaluator, words in (
-        (config.ZeroShot(_data(label="label"), classes=("a", "b")), "label 2 of .* no name"),
-        (config.Retrieval(_data(), by="colour"), "by='colour' is not a field"),
-        (config.Retrieval(_data("broken")), "no readable example"),
+        (config.ZeroShot(data(label="label"), classes=("a", "b")), "label 2 of .* no name"),
+        (config.Retrieval(data(), by="colour"), "by='colour' is not a field"),
+        (config.Retrieval(data("broken")), "no readable example"),
     ):
         with pytest.raises(UserError, match=words):
-            _run(evaluator, model, params, folder)
+            run(evaluator, model, params, folder)
