@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from multimodal import recipe
@@ -23,20 +24,26 @@ def run(main: Callable[[list[str]], None]) -> None:
     def guarded(argv: list[str]) -> None:
         # After app.run, which puts a handler of its own in place.
         logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-        for noisy in ("absl", "jax", "orbax", "grain", "etils"):
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        for noisy in ("jax", "orbax", "grain", "etils"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        try:
-            main(argv)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+        main(argv)
 
     try:
-        argv = _take_config(sys.argv)
+        app.run(guarded, argv=_take_config(sys.argv), flags_parser=_parse)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    app.run(guarded, argv=argv)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if rest[1:]:
+        raise UserError(f"{rest[1]!r} is not understood; settings are given as --config.a.b=value")
+    return rest
 
 
 def _take_config(argv: list[str]) -> list[str]:
@@ -62,6 +69,8 @@ def _check_path(config: ConfigDict, path: str) -> None:
         if not isinstance(node, ConfigDict) or name not in node:
             known = node if isinstance(node, ConfigDict) else ()
             raise UserError(f"--{where}.{name}: no such setting{nearest(name, known)}")
+        if node.get_type(name) is type(None):
+            raise UserError(f"--{where}.{name} is a table of settings; write it into the recipe")
         where, node = f"{where}.{name}", node[name]
 
 

@@ -140,7 +140,7 @@ def _with_placeholders(value: Any) -> Any:
     if not dataclasses.is_dataclass(value):
         if isinstance(value, dict):
             return {k: _with_placeholders(v) for k, v in value.items()}
-        return to_dict(value)
+        return tuple(map(to_dict, value)) if isinstance(value, tuple) else value
     result = {}
     for name, hint in field_types(type(value)).items():
         inner = getattr(value, name)

@@ -38,7 +38,7 @@ class Model(NamedTuple):
         return nnx.merge(self.graph, nested(params))
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return jax.eval_shape(self.init, jax.random.key(0))
+        return jax.eval_shape(lambda: self.init(jax.random.key(0)))
 
     @property
     def stacked(self) -> frozenset[str]:
@@ -53,7 +53,7 @@ def build(settings: config.Model, preprocessing: Preprocessing, dtype: str) -> M
     def make(key: jax.Array) -> nnx.Module:
         return kind(settings, preprocessing, dtype, rngs=nnx.Rngs(params=key))
 
-    graph, state = nnx.split(nnx.eval_shape(make, jax.random.key(0)))
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))))
     axes = {path: leaf.get_metadata("axes") for path, leaf in _leaves(state)}
 
     def init(key: jax.Array) -> Params:

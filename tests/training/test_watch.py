@@ -1,0 +1,143 @@
+"""The meter under a clock of its own, and the limit on broken records."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from multimodal.errors import UserError
+from multimodal.training import watch
+from multimodal.training.watch import BrokenRecords, Meter
+
+DONE = jnp.zeros(())
+
+
+class Clock:
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr(watch.time, "monotonic", lambda: self.now)
+
+    def pass_(self, seconds):
+        self.now += seconds
+
+
+class Device:
+    device_kind, process_index = "TPU v4", 0
+
+    def memory_stats(self):
+        return {"peak_bytes_in_use": 12345}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def train(meter, clock, steps, waiting, computing):
+    for _ in range(steps):
+        with meter.waiting():
+            clock.pass_(waiting)
+        clock.pass_(computing)
+
+
+def test_speed_waiting_and_mfu_since_the_last_reading(clock):
+    devices = np.array([Device()] * 4)
+    meter = Meter(batch_size=32, flops_per_step=11 * 10**12, devices=devices)
+    clock.pass_(50)
+    first = meter.read(1, DONE)
+    assert first == {"train/first_step_seconds": 50, "train/peak_memory_bytes": 12345}
+
+    train(meter, clock, 10, waiting=0.1, computing=0.3)
+    with meter.paused():
+        clock.pass_(1000)
+    figures = meter.read(11, DONE)
+    assert figures["train/examples_per_second"] == pytest.approx(32 * 10 / 4)
+    assert figures["train/input_wait"] == pytest.approx(0.25)
+    # 2.5 steps a second of 11 TFLOP on four chips of 275 TFLOP/s
+    assert figures["train/mfu"] == pytest.approx(2.5 * 11 / (4 * 275))
+    assert "train/first_step_seconds" not in figures
+
+    train(meter, clock, 2, waiting=0, computing=1)
+    figures = meter.read(13, DONE)
+    assert figures["train/input_wait"] == 0
+    assert figures["train/examples_per_second"] == pytest.approx(32)
+
+
+def test_no_mfu_where_the_peak_is_unknown(clock):
+    meter = Meter(8, 10**9, np.array(jax.devices()[:1]))
+    meter.read(1, DONE)
+    clock.pass_(1)
+    figures = meter.read(2, DONE)
+    assert "train/mfu" not in figures
+    assert figures["train/examples_per_second"] == 8
+    assert figures["train/peak_memory_bytes"] > 1e6
+
+
+def test_the_same_step_twice_is_no_speed(clock):
+    meter = Meter(8, 1, np.array([Device()]))
+    meter.read(4, DONE)
+    assert set(meter.read(4, DONE)) == {"train/peak_memory_bytes"}
+
+
+def batch(size=50, broken=()):
+    return {"valid": np.ones(size, bool), "broken": list(broken)}
+
+
+def records(tmp_path, **allowed):
+    return BrokenRecords(tmp_path, allowed)
+
+
+def test_broken_records_are_counted_and_listed(tmp_path):
+    watched = records(tmp_path, pairs=0.1, words=0.1)
+    watched.note("pairs", batch(broken=[("a.tar:1", "no JPEG"), ("a.tar:7", "cut off")]))
+    watched.note("pairs", batch())
+    watched.note("words", batch(broken=[("b.tar:2", "empty caption")]))
+    assert watched.count == 3
+    lines = [json.loads(line) for line in (tmp_path / "broken-0.jsonl").read_text().splitlines()]
+    assert lines == [
+        {"task": "pairs", "key": "a.tar:1", "reason": "no JPEG"},
+        {"task": "pairs", "key": "a.tar:7", "reason": "cut off"},
+        {"task": "words", "key": "b.tar:2", "reason": "empty caption"},
+    ]
+
+
+def test_no_list_while_nothing_is_broken(tmp_path):
+    watched = records(tmp_path, pairs=0.0)
+    watched.note("pairs", batch())
+    assert watched.count == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_than_allowed_ends_the_run_once_enough_are_seen(tmp_path):
+    watched = records(tmp_path, pairs=0.01, words=1.0)
+    bad = [("shard.tar:9", "no JPEG")]
+    for _ in range(19):  # 2 % are broken, but fewer than 1000 have been seen
+        watched.note("pairs", batch(broken=bad))
+    watched.note("words", batch(50, broken=[("x", "y")] * 50))  # another task's do not count
+    with pytest.raises(UserError) as error:
+        watched.note("pairs", batch(broken=bad))
+    assert str(error.value) == (
+        "task pairs: 2.0% of 1000 records are broken, more than config.tasks.pairs.data.max_broken"
+        f"=0.01; the last was shard.tar:9: no JPEG; all are listed in {tmp_path}/broken-0.jsonl"
+    )
+
+
+def test_as_many_as_allowed_do_not(tmp_path):
+    watched = records(tmp_path, pairs=0.02)
+    for _ in range(40):
+        watched.note("pairs", batch(broken=[("k", "r")]))
+    assert watched.count == 40
+
+
+def test_nothing_but_broken_records_ends_the_run_early(tmp_path):
+    watched = records(tmp_path, pairs=0.5)
+    watched.note("pairs", batch(32, [("k", "r")] * 32))
+    with pytest.raises(UserError, match="100.0% of 64 records"):
+        watched.note("pairs", batch(32, [("k", "r")] * 32))
+
+
+def test_peak_flops_are_plausible():
+    assert all(1e14 < peak < 1e16 and math.isfinite(peak) for peak in watch.PEAK_FLOPS.values())
