@@ -143,3 +143,15 @@ def test_top_returns_the_best_first(data):
     order, scores = metrics.top(images, texts, 5)
     np.testing.assert_array_equal(order, np.argsort(-(images @ texts.T), 1)[:, :5])
     assert (np.diff(scores) <= 0).all()
+
+
+def test_an_embedding_that_is_not_a_number_comes_last(data):
+    images, texts, owner = data
+    spoilt = images.copy()
+    spoilt[3] = np.nan
+    values = metrics.retrieval_recalls(spoilt, texts, owner)
+    scores = texts @ images.T
+    scores[:, 3] = -9
+    best = np.argsort(-scores, 1)[:, :5]
+    wanted = (best == owner[:, None]).any(1).mean()
+    assert values["text_to_image_R@5"] == pytest.approx(wanted, abs=1e-12)
