@@ -78,17 +78,16 @@ def _results(history: dict[str, Series]) -> Markup:
 
 
 def _examples(evaluated: dict[str, dict[str, Any]]) -> list[tuple[str, Markup]]:
-    parts = []
+    """A section for each retrieval, then one for all classifications."""
+    parts, matrices = [], []
     for name, details in evaluated.items():
+        title = f"{name} at step {details['step']:,}"
         if details.get("kind") == "retrieval":
-            parts.append(
-                (f"{name}: retrieval at step {details['step']:,}", sections.retrieval(details))
-            )
+            parts.append((f"Retrieval: {title}", sections.retrieval(details)))
         elif details.get("kind") == "zero_shot":
-            parts.append(
-                (f"{name}: zero-shot at step {details['step']:,}", sections.confusion(details))
-            )
-    return parts
+            matrices.append(tag("div", tag("h4", title), sections.confusion(details)))
+    together = tag("div", *matrices, class_="cards") if matrices else Markup("")
+    return [*parts, ("Zero-shot classification", together)]
 
 
 def _settings(config: dict[str, Any]) -> Markup:
