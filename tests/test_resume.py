@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from multimodal.checkpoint.bundle import Checkpoints
