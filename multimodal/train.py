@@ -70,7 +70,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     weights = {name: task.weight for name, task in experiment.tasks.items()}
     broken = BrokenRecords(workdir, {n: t.data.max_broken for n, t in experiment.tasks.items()})
     meter = Meter(config.batch_size, experiment.model_flops(), experiment.mesh.devices)
-    profiler = _Profiler(workdir, first) if config.profile else None
+    profiler = _Profiler(workdir, first, config.steps) if config.profile else None
     bar = tqdm(
         total=config.steps, initial=first, desc=config.name, unit="step", disable=not main,
         mininterval=1.0, dynamic_ncols=True,
@@ -184,10 +184,11 @@ def _summary(experiment: Experiment) -> str:
 
 
 class _Profiler:
-    """Traces steps 10 to 15 after the start into `workdir/profile`."""
+    """Traces steps 10 to 15 after the start, or the last five, into `workdir/profile`."""
 
-    def __init__(self, workdir: Path, first: int):
-        self.folder, self.start, self.stop = workdir / "profile", first + 10, first + 15
+    def __init__(self, workdir: Path, first: int, steps: int):
+        self.folder, self.stop = workdir / "profile", min(first + 15, steps)
+        self.start = max(first + 1, self.stop - 5)  # the first step compiles
 
     def after(self, step: int, state: TrainState) -> None:
         if step == self.start:
