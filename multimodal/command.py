@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
 
 from multimodal import recipe
 from multimodal.config import Config
@@ -32,7 +33,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     try:
         app.run(guarded, argv=_take_config(sys.argv), flags_parser=_parse)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {error}", file=sys.stderr)  # on a line of its own, bar or no bar
         sys.exit(2)
 
 
