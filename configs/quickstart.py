@@ -2,7 +2,9 @@
 five minutes on two CPU cores. `loss=sigmoid` trains it the way of SigLIP.
 """
 
-from multimodal.data.scenes.world import COLOURS, SHAPES
+import itertools
+
+from multimodal.data.scenes.world import COLOURS, PLACES, SHAPES, SIZES
 from multimodal.recipe import parse_arg, resolve
 
 
@@ -16,6 +18,13 @@ def get_config(arg: str = ""):
 
     def labelled(name: str):
         return scenes("test_single", fields={"image": "image", "label": f"{name}_label"})
+
+    def prompts(template: str):
+        """One for every combination of the attributes that the template names."""
+        names = {"size": SIZES, "colour": COLOURS, "shape": SHAPES, "place": PLACES}
+        values = [v if f"{{{n}}}" in template else ("",) for n, v in names.items()]
+        told = (dict(zip(names, choice, strict=True)) for choice in itertools.product(*values))
+        return tuple(template.format(**words) for words in told)
 
     block = {"activation": "gelu_tanh", "init": "vit"}
     image = {"width": 128, "depth": 4, "heads": 4, "mlp": 384} | block
@@ -38,7 +47,7 @@ def get_config(arg: str = ""):
                     "image": {
                         "kind": "image",
                         "image_size": arg.res,
-                        "patch_size": 4,
+                        "patch_size": 8,
                         "pooler": "map",
                         "projection": "linear",
                         "transformer": image,
@@ -79,13 +88,13 @@ def get_config(arg: str = ""):
                     "kind": "zero_shot",
                     "data": labelled("colour"),
                     "classes": COLOURS,
-                    "templates": ("a {} shape", "something {}"),
+                    "templates": prompts("a {size} {{}} {shape} {place}"),
                 },
                 "shape": {
                     "kind": "zero_shot",
                     "data": labelled("shape"),
                     "classes": SHAPES,
-                    "templates": ("a {}", "one {}"),
+                    "templates": prompts("a {size} {colour} {{}} {place}"),
                 },
             },
         }
