@@ -38,12 +38,18 @@ def attention(
     look. `scores="cosine"` compares directions only. Scores and softmax are float32.
 
     Returns [batch, queries, heads, head_dim] and the weights [batch, heads, queries, keys], which
-    the cuDNN backend does not form (None there).
+    the cuDNN backend does not form (None there); it has no dropout (`checks` refuses both).
     """
     if scores == "cosine":
         q, k = (x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12) for x in (q, k))
     scale = 1.0 if scores == "cosine" else 1 / math.sqrt(q.shape[-1])
     if backend == "cudnn":
+        # It broadcasts over batch and heads alone, not over queries.
+        whole = (q.shape[1], k.shape[1])
+        mask, bias = (
+            None if x is None else jnp.broadcast_to(x, (*x.shape[:-2], *whole))
+            for x in (mask, bias)
+        )
         out = jax.nn.dot_product_attention(
             q, k, v, bias, mask, scale=scale, is_causal=causal, implementation="cudnn"
         )

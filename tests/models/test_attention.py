@@ -29,6 +29,27 @@ def test_attention(scores, mask, bias, causal):
     np.testing.assert_allclose(weights, wanted[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mask", [None, MASK, MASK[:, :, :1], MASK[0, 0]])
+def test_cudnn_is_asked_for_the_same(monkeypatch, mask, causal):
+    """Without a GPU: what is handed over is what cuDNN takes, computed by XLA instead."""
+
+    def ask(q, k, v, bias, mask, *, implementation, **options):
+        assert implementation == "cudnn"
+        for x in (mask, bias):  # it refuses masks that are broadcast over queries
+            assert x is None or x.shape[-2:] == (q.shape[1], k.shape[1])
+        return compute(q, k, v, bias, mask, implementation="xla", **options)
+
+    compute = jax.nn.dot_product_attention
+    monkeypatch.setattr(jax.nn, "dot_product_attention", ask)
+    k, v = K[:, :5], V[:, :5]
+    mask = None if mask is None else mask[..., :5]
+    bias = BIAS[..., :5]
+    out, _ = attention(Q, k, v, mask=mask, bias=bias, causal=causal, backend="cudnn")
+    wanted, _ = attention(Q, k, v, mask=mask, bias=bias, causal=causal)
+    np.testing.assert_allclose(out, wanted, atol=2e-6)
+
+
 def test_a_query_with_nothing_to_look_at_gives_no_nan():
     none = np.zeros((1, 1, 1, 7), bool)
     value, grad = jax.value_and_grad(lambda q: attention(q, K, V, mask=none)[0].sum())(Q)
