@@ -22,10 +22,14 @@ def check(config: Config) -> None:
         _share(config, "config", "ema")
     for path, part in parts(config.model):
         _check_part(part, path, config.preprocessing)
+        if isinstance(part, settings.Transformer):
+            _check_stack(part, path, config)
     if isinstance(config.model, settings.DualEncoder):
         _check_towers(config.model)
     if isinstance(config.model, settings.CoCa):
         _check_captioner(config.model)
+    if isinstance(config.model, settings.PrefixLM):
+        _check_gives_tokens(config.model.image)
     _require(bool(config.tasks), "config.tasks: a run needs at least one task")
     for name, task in config.tasks.items():
         _check_task(task, config.model, f"config.tasks.{name}")
@@ -58,6 +62,42 @@ def _check_part(part: Any, path: str, preprocessing: Preprocessing) -> None:
         )
 
 
+def _check_stack(stack: settings.Transformer, path: str, config: Config) -> None:
+    model = config.model
+    _require(
+        not stack.cross_attention or (isinstance(model, settings.CoCa) and stack is model.decoder),
+        f"{path}.cross_attention=True: nothing is handed to it; only the decoder of coca has it",
+    )
+    _require(
+        not stack.causal or not isinstance(model, settings.PrefixLM | settings.Uniter),
+        f"{path}.causal=True: {model.kind} says itself who sees whom",
+    )
+    if stack.attention == "cudnn":
+        _require(
+            stack.attention_dropout == 0,
+            f"{path}.attention='cudnn' has no dropout; set {path}.attention_dropout=0",
+        )
+        _require(
+            config.dtype == "bfloat16",
+            f"{path}.attention='cudnn' computes in bfloat16; set config.dtype=bfloat16",
+        )
+        _require(
+            stack.width // stack.heads % 8 == 0,
+            f"{path}.attention='cudnn' needs width / heads = {stack.width // stack.heads} to be a "
+            "multiple of 8",
+        )
+
+
+def _check_gives_tokens(image: settings.ImageTower) -> None:
+    """The tower's own pooler and projection would be made and never used."""
+    for name in ("pooler", "projection"):
+        _require(
+            getattr(image, name) == "none",
+            f"config.model.image.{name}={getattr(image, name)!r}: this model reads the picture's "
+            "tokens; set it to 'none'",
+        )
+
+
 def _check_towers(model: settings.DualEncoder) -> None:
     _positive(model, "config.model", "embed")
     for name, tower in model.towers.items():
@@ -74,7 +114,18 @@ def _check_towers(model: settings.DualEncoder) -> None:
 
 def _check_captioner(model: settings.CoCa) -> None:
     _positive(model, "config.model", "embed", "queries", "pooler_heads")
-    width = model.image.transformer.width
+    _check_gives_tokens(model.image)
+    text, decoder, width = model.text.transformer, model.decoder, model.image.transformer.width
+    for where, stack in (("text.transformer", text), ("decoder", decoder)):
+        _require(
+            stack.causal,
+            f"config.model.{where}.causal=False: each token would see the one that it predicts",
+        )
+    _require(
+        text.width == decoder.width,
+        f"config.model.text.transformer.width={text.width} differs from "
+        f"config.model.decoder.width={decoder.width}, through which the text goes on",
+    )
     _require(
         width % model.pooler_heads == 0,
         f"config.model.pooler_heads={model.pooler_heads} does not divide "
@@ -96,6 +147,8 @@ def _check_task(task: settings.Task, model: settings.Model, where: str) -> None:
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
             _check_contrast(objective, model, f"{where}.objectives.{name}")
+        if hasattr(objective, "rate"):
+            _share(objective, f"{where}.objectives.{name}", "rate")
 
 
 def _check_contrast(objective: settings.Contrastive, model: settings.Model, where: str) -> None:

@@ -211,6 +211,9 @@ def _check_mesh(config: Config, mesh: Mesh) -> None:
             raise UserError(
                 f"{where}.heads={part.heads} do not divide over config.mesh.tensor={tensor}"
             )
+        platform = mesh.devices.flat[0].platform
+        if getattr(part, "attention", None) == "cudnn" and platform != "gpu":
+            raise UserError(f"{where}.attention='cudnn' needs an NVIDIA GPU, not a {platform}")
 
 
 def _check_vocabulary(model: settings.Model, tokenizer: Tokenizer) -> None:

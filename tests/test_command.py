@@ -36,6 +36,10 @@ SETTINGS = {
     "mesh over devices": (["mesh.fsdp=3"], "needs a product of 8, the number of devices"),
     "heads over width": ([f"{TEXT}.transformer.heads=3"], "heads=3 does not divide"),
     "heads over mesh": (["mesh.tensor=8"], "heads=4 do not divide over config.mesh.tensor=8"),
+    "no GPU": (
+        ["dtype=bfloat16", f"{IMAGE}.transformer.attention=cudnn"],
+        "attention='cudnn' needs an NVIDIA GPU, not a cpu",
+    ),
     "small vocabulary": ([f"{TEXT}.vocab_size=100"], "the tokenizer has 260 tokens"),
     "another end": ([f"{TEXT}.end_id=7"], "end_id=7: the tokenizer's is 2"),
     "no tokenizer": (["preprocessing.tokenizer=/no/such.json"], "/no/such.json"),

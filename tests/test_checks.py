@@ -1,0 +1,41 @@
+"""Settings that do not go together, beyond those that `test_command` gives to the trainer."""
+
+import pytest
+
+from multimodal.checks import check
+from multimodal.errors import UserError
+from tests.toy import replace, toy_config
+
+IMAGE, TEXT = "model__towers__image__transformer__", "model__towers__text__transformer__"
+CUDNN = {"dtype": "bfloat16", IMAGE + "attention": "cudnn"}
+MATCHING = "tasks__pairs__objectives__matching__"
+
+# Family, settings, what the line has to say.
+REFUSED = [
+    ("dual_encoder", {TEXT + "cross_attention": True}, "only the decoder of coca has it"),
+    ("coca", {"model__text__transformer__cross_attention": True}, "text.transformer.cross_att"),
+    ("coca", {"model__decoder__cross_attention": False}, "how the decoder sees the image"),
+    ("coca", {"model__text__transformer__causal": False}, "text.transformer.causal=False"),
+    ("coca", {"model__decoder__causal": False}, "decoder.causal=False"),
+    ("coca", {"model__decoder__width": 128}, "width=64 differs from config.model.decoder.width"),
+    ("coca", {"model__image__pooler": "map"}, "config.model.image.pooler='map'"),
+    ("prefix_lm", {"model__image__projection": "linear"}, "config.model.image.projection"),
+    ("prefix_lm", {"model__decoder__causal": True}, "prefix_lm says itself who sees whom"),
+    ("uniter", {"model__transformer__causal": True}, "uniter says itself who sees whom"),
+    ("uniter", {MATCHING + "rate": 1.5}, "matching.rate=1.5"),
+    ("dual_encoder", CUDNN | {"dtype": "float32"}, "set config.dtype=bfloat16"),
+    ("dual_encoder", CUDNN | {IMAGE + "attention_dropout": 0.1}, "has no dropout"),
+    ("dual_encoder", CUDNN | {IMAGE + "heads": 16}, "width / heads = 4"),
+]
+
+
+@pytest.mark.parametrize(("family", "changes", "said"), REFUSED)
+def test_refused(family, changes, said):
+    check(toy_config(family))
+    with pytest.raises(UserError) as error:
+        check(replace(toy_config(family), **changes))
+    assert said in str(error.value)
+
+
+def test_cudnn_where_it_can_work():
+    check(replace(toy_config(), **CUDNN))
