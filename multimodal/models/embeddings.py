@@ -6,6 +6,7 @@ from einops import rearrange
 from flax import nnx
 from jax.nn.initializers import Initializer, zeros
 
+from multimodal.errors import UserError
 from multimodal.models.initializers import EdgeInit
 from multimodal.models.layers import Linear, parameter
 from multimodal.parallel.rules import constrain
@@ -66,7 +67,7 @@ class TokenEmbed(nnx.Module):
 
 
 class Positions(nnx.Module):
-    """A learnt vector a position."""
+    """A learnt vector a position. Raises UserError for a sequence longer than the table."""
 
     def __init__(self, length: int, width: int, init: Initializer, *, rngs: nnx.Rngs):
         self.position = parameter(init, rngs, (length, width), (None, "embed"))
@@ -74,7 +75,10 @@ class Positions(nnx.Module):
     def __call__(self, x: jax.Array, start: jax.Array | int = 0) -> jax.Array:
         table = self.position[...]
         if x.shape[1] > table.shape[0]:
-            raise ValueError(f"{x.shape[1]} positions, but only {table.shape[0]} were learnt")
+            raise UserError(
+                f"a sequence of {x.shape[1]} positions, but the model has learnt only "
+                f"{table.shape[0]}; cut it, or train with a larger config.preprocessing.length"
+            )
         rows = jax.lax.dynamic_slice_in_dim(table, start, x.shape[1])
         return x + rows.astype(x.dtype)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from multimodal.config import ImageTower, PrefixLM, Transformer
+from multimodal.errors import UserError
 from multimodal.generation.greedy import greedy
 from multimodal.models.build import build
 from multimodal.preprocessing import Preprocessing
@@ -56,6 +57,11 @@ def test_cached_equals_uncached(decode, uncached):
 def test_the_picture_matters(decode):
     texts = np.asarray(decode(np.repeat(PROMPT[:1], 4, axis=0), -1))
     assert len({tuple(row) for row in texts}) == 4
+
+
+def test_more_than_the_learnt_positions_is_refused(model):
+    with pytest.raises(UserError, match="3 tokens and 10 more exceed the text length 12"):
+        greedy(model, IMAGES, PROMPT, steps=10, end_id=-1)
 
 
 def test_padding_follows_the_end(decode, uncached):

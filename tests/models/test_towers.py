@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from multimodal.config import ImageTower, TextTower, Transformer
+from multimodal.errors import UserError
 from multimodal.models.embeddings import drop_patches
 from multimodal.models.towers import LanguageTower, VisionTower
 from multimodal.preprocessing import Preprocessing
@@ -138,7 +139,7 @@ def test_a_causal_tower_does_not_look_ahead():
 
 
 def test_a_text_that_is_too_long_is_refused():
-    with pytest.raises(ValueError, match="9 positions, but only 8"):
+    with pytest.raises(UserError, match="9 positions, but the model has learnt only 8"):
         language()(np.ones((1, 9), int))
 
 
