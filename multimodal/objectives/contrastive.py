@@ -16,9 +16,9 @@ from multimodal.objectives import contrastive_dense as dense
 from multimodal.objectives.contrastive_ring import Ring
 from multimodal.objectives.contrastive_sigmoid import fused_sigmoid_loss
 from multimodal.objectives.contrastive_softmax import fused_softmax_loss
+from multimodal.parallel.rules import BATCH
 
 FORMS = ("dense", "chunked", "ring")
-BATCH_AXES = ("data", "fsdp")
 
 
 def softmax_loss(
@@ -29,7 +29,7 @@ def softmax_loss(
     valid: jax.Array | None = None,
     form: str = "dense",
     chunk: int | None = None,
-    axes: tuple[str, ...] = BATCH_AXES,
+    axes: tuple[str, ...] = BATCH,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
     """Mean of the cross entropies a -> b and b -> a over the batch (CLIP, arXiv:2103.00020).
@@ -69,7 +69,7 @@ def sigmoid_loss(
     valid: jax.Array | None = None,
     form: str = "dense",
     chunk: int | None = None,
-    axes: tuple[str, ...] = BATCH_AXES,
+    axes: tuple[str, ...] = BATCH,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
     """Mean over rows of the sum over columns of -log sigmoid(z l) (SigLIP, arXiv:2303.15343).
