@@ -67,7 +67,8 @@ def _peak_memory(device: jax.Device) -> int:
 
 
 class BrokenRecords:
-    """Counts records that could not be read and lists them in `broken.jsonl` of the run folder."""
+    """Counts records that could not be read and lists them in `broken-PROCESS.jsonl` of the
+    run folder; each process its own."""
 
     enough = 1000  # examples of a task before its share is judged
 
