@@ -1,10 +1,13 @@
 """Dual encoder on one's own pictures and captions, in WebDataset tars:
 --config=configs/pairs.py:tar=photos-{000..127}.tar,size=S,res=224,patch=16
 
-Records are `KEY.jpg` (or png, webp) beside `KEY.txt`. `group` names what keeps a record's
-look-alikes together (`json.album`, say), so that near duplicates never lie on both sides of the
-split; without it each record is held out or kept on its own.
+A relative path counts from the current folder. Records are `KEY.jpg` (or png, webp) beside
+`KEY.txt`. `group` names what keeps a record's look-alikes together (`json.album`, say), so that near
+duplicates never lie on both sides of the split; without it each record is held out or kept on its
+own.
 """
+
+from pathlib import Path
 
 from multimodal.recipe import parse_arg, resolve
 from multimodal.zoo import transformer
@@ -25,13 +28,16 @@ def get_config(arg: str = ""):
         embed=256,
         steps=2000,
         batch=256,
-        loss="softmax",
+        loss=("softmax", "sigmoid"),
         workers=2,
     )
 
+    # Absolute, since a run may go on from another folder, and others are looked for in `data_dir`.
+    shards = [str(Path(shard).expanduser().absolute()) for shard in arg.tar.split("::")]
+
     def pairs(keep: str, **options):
         return {
-            "source": {"kind": "tar", "path": arg.tar},
+            "source": {"kind": "tar", "path": "::".join(shards)},
             "fields": {"image": arg.image, "text": arg.text},
             "holdout": {"by": arg.group, "share": arg.held_out, "keep": keep},
             "workers": 0,

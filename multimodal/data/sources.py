@@ -148,4 +148,8 @@ def _names(source: Source, index: int) -> list[str]:
 
 
 def _below(data_dir: str, path: str) -> str:
-    return path if not data_dir or path.startswith(("/", "~")) else f"{data_dir}/{path}"
+    """Each of the paths that `::` joins, below `data_dir` unless it is absolute."""
+    if not data_dir:
+        return path
+    paths = path.split("::")
+    return "::".join(p if p.startswith(("/", "~")) else f"{data_dir}/{p}" for p in paths)
