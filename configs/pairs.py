@@ -2,9 +2,9 @@
 --config=configs/pairs.py:tar=photos-{000..127}.tar,size=S,res=224,patch=16
 
 A relative path counts from the current folder. Records are `KEY.jpg` (or png, webp) beside
-`KEY.txt`. `group` names what keeps a record's look-alikes together (`json.album`, say), so that near
-duplicates never lie on both sides of the split; without it each record is held out or kept on its
-own.
+`KEY.txt`. `group` names what keeps a record's look-alikes together (`json.album`, say), so that
+near duplicates never lie on both sides of the split; without it each record is held out or kept on
+its own.
 """
 
 from pathlib import Path
