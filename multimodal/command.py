@@ -20,7 +20,8 @@ _CONFIG = "--config="
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a command; a UserError ends it with one line and exit status 2."""
+    """Runs a command; a UserError, or a file that cannot be used, ends it with one line and exit
+    status 2."""
 
     def guarded(argv: list[str]) -> None:
         # After app.run, which puts a handler of its own in place.
@@ -32,8 +33,13 @@ def run(main: Callable[[list[str]], None]) -> None:
 
     try:
         app.run(guarded, argv=_take_config(sys.argv), flags_parser=_parse)
-    except UserError as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)  # on a line of its own, bar or no bar
+    except (UserError, OSError) as error:
+        told = str(error)
+        if isinstance(error, OSError):
+            if error.filename is None:
+                raise
+            told = f"{error.strerror}: {error.filename}"
+        tqdm.write(f"error: {told}", file=sys.stderr)  # on a line of its own, bar or no bar
         sys.exit(2)
 
 

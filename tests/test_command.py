@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from multimodal import command
 from multimodal.config import to_dict
 from multimodal.data import scenes
 from tests.commands import ROOT
@@ -113,6 +114,14 @@ def test_wrong_command_lines(refuse, tmp_path):
     assert "did you mean 'steps'?" in refuse("--config=configs/toy.py:stpes=3", workdir)
     assert "'many' is not a int" in refuse("--config=configs/toy.py:steps=many", workdir)
     assert "did you mean 'uniter'?" in refuse("--config=configs/toy.py:family=unite", workdir)
+
+
+def test_a_file_that_cannot_be_used_is_one_line_in_every_command(monkeypatch, capsys):
+    monkeypatch.setattr(command.app, "run", lambda *_, **__: open("/no/such/file", "w"))
+    with pytest.raises(SystemExit) as end:
+        command.run(lambda argv: None)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: No such file or directory: /no/such/file\n"
 
 
 def test_a_folder_that_cannot_be_written(refuse, tmp_path):
