@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_wrong_command_lines(refuse, tmp_path):
 
 
 def test_a_file_that_cannot_be_used_is_one_line_in_every_command(monkeypatch, capsys):
-    monkeypatch.setattr(command.app, "run", lambda *_, **__: open("/no/such/file", "w"))
+    monkeypatch.setattr(command.app, "run", lambda *_, **__: Path("/no/such/file").read_text())
     with pytest.raises(SystemExit) as end:
         command.run(lambda argv: None)
     assert end.value.code == 2
