@@ -2,7 +2,6 @@
 
 import math
 import os
-from typing import Any
 
 import jax
 import numpy as np
@@ -60,11 +59,6 @@ def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 def is_main() -> bool:
     """Is this the process that writes what is written once?"""
     return jax.process_index() == 0
-
-
-def to_host(tree: Any) -> Any:
-    """Replicated device values as NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
 
 
 def _number(name: str) -> int:
