@@ -3,13 +3,19 @@ five minutes on two CPU cores. `loss=sigmoid` trains it the way of SigLIP.
 """
 
 import itertools
+from pathlib import Path
 
+from multimodal.data.scenes import world
 from multimodal.data.scenes.world import COLOURS, PLACES, SHAPES, SIZES
 from multimodal.recipe import parse_arg, resolve
 
+# The 41 words and signs of the captions; the longest caption, of four objects, has 29 tokens.
+VOCABULARY = str(Path(world.__file__).with_name("tokenizer.json"))
+LENGTH = 32
+
 
 def get_config(arg: str = ""):
-    arg = parse_arg(arg, loss="softmax", steps=1000, batch=128, res=32, train=20000)
+    arg = parse_arg(arg, loss=("softmax", "sigmoid"), steps=1500, batch=128, res=32, train=20000)
 
     def scenes(split: str, **options):
         source = {"kind": "scenes", "split": split, "image_size": arg.res, "train": arg.train}
@@ -27,8 +33,8 @@ def get_config(arg: str = ""):
         return tuple(template.format(**words) for words in told)
 
     block = {"activation": "gelu_tanh", "init": "vit"}
-    image = {"width": 128, "depth": 4, "heads": 4, "mlp": 384} | block
-    text = {"width": 96, "depth": 2, "heads": 4, "mlp": 288} | block
+    image = {"width": 96, "depth": 3, "heads": 4, "mlp": 288} | block
+    text = {"width": 64, "depth": 2, "heads": 4, "mlp": 192} | block
     sigmoid = arg.loss == "sigmoid"
     return resolve(
         {
@@ -37,7 +43,12 @@ def get_config(arg: str = ""):
             "steps": arg.steps,
             "batch_size": arg.batch,
             "log_every": 50,
-            "preprocessing": {"image_size": arg.res, "length": 64, "resize": "squash"},
+            "preprocessing": {
+                "image_size": arg.res,
+                "resize": "squash",
+                "tokenizer": VOCABULARY,
+                "length": LENGTH,
+            },
             "model": {
                 "kind": "dual_encoder",
                 "embed": 64,
@@ -54,8 +65,8 @@ def get_config(arg: str = ""):
                     },
                     "text": {
                         "kind": "text",
-                        "vocab_size": 260,
-                        "length": 64,
+                        "vocab_size": 41,
+                        "length": LENGTH,
                         "pooler": "mean",
                         "mask_padding": True,
                         "projection": "linear",
@@ -88,12 +99,14 @@ def get_config(arg: str = ""):
                     "kind": "zero_shot",
                     "data": labelled("colour"),
                     "classes": COLOURS,
+                    "ensemble": "max",
                     "templates": prompts("a {size} {{}} {shape} {place}"),
                 },
                 "shape": {
                     "kind": "zero_shot",
                     "data": labelled("shape"),
                     "classes": SHAPES,
+                    "ensemble": "max",
                     "templates": prompts("a {size} {colour} {{}} {place}"),
                 },
             },

@@ -314,13 +314,16 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Zero-shot classification: label i of the data is named `classes[i]`; a class is the mean over
-    `templates`, texts whose `{}` is replaced by the name."""
+    """Zero-shot classification: label i of the data is named `classes[i]`, in every one of
+    `templates`, texts whose `{}` is replaced by the name. A class is the `mean` of its prompts
+    (CLIP), or as near as the nearest of them (`max`), where a prompt must say more than the class.
+    """
 
     data: Data
     classes: tuple[str, ...]
     kind: Literal["zero_shot"] = "zero_shot"
     templates: tuple[str, ...] = ("{}",)
+    ensemble: Literal["mean", "max"] = "mean"
     every: int = 1000
     batch_size: int = 256
 

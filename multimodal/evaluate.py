@@ -30,6 +30,8 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; the newest b
 _ONLY = flags.DEFINE_multi_string("evaluator", [], "Evaluators to run; all by default.")
 _JSON = flags.DEFINE_string("json", None, "File for the figures.")
 
+TOKENIZER = "tokenizer.json"  # a run folder's own copy of its tokenizer
+
 
 def run_evaluators(
     experiment: Experiment, params: Params, step: int, workdir: Path, names: Iterable[str]
@@ -67,6 +69,8 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
     meta = checkpoints.meta(step)
     config = recipe.finish(recipe.resolve(meta["config"]))
     preprocessing = from_dict(Preprocessing, meta["preprocessing"], "preprocessing")
+    if (own := workdir / TOKENIZER).exists():
+        preprocessing = dataclasses.replace(preprocessing, tokenizer=str(own))
     experiment = experiments.build(dataclasses.replace(config, preprocessing=preprocessing))
     target = experiment.abstract_state.params
     return experiment, checkpoints.restore_params(step, target), step

@@ -4,6 +4,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,14 @@ from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
 from multimodal.config import Config, from_dict, to_dict
 from multimodal.errors import UserError
-from multimodal.evaluate import run_evaluators
+from multimodal.evaluate import TOKENIZER, run_evaluators
 from multimodal.experiment import Experiment
 from multimodal.parallel import processes
 from multimodal.recipe import first_change
 from multimodal.report.details import describe, save_facts
 from multimodal.report.history import read_history
 from multimodal.report.page import write_report
-from multimodal.report.table import results_table
+from multimodal.report.table import is_share, results_table
 from multimodal.training.metrics import MetricWriter, truncate_after
 from multimodal.training.state import TrainState
 from multimodal.training.tasks import task_at
@@ -55,6 +56,8 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     if main:
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
         (workdir / "placement.txt").write_text(experiment.placement() + "\n")
+        if config.preprocessing.tokenizer != "bytes":
+            shutil.copyfile(config.preprocessing.tokenizer, workdir / TOKENIZER)
         save_facts(workdir, describe(experiment.parameter_count))
         truncate_after(workdir / "metrics.jsonl", first)
         log.info("%s", _summary(experiment))
@@ -118,7 +121,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     if main:
         page = write_report(workdir)
         if results:
-            print(results_table(results))
+            print(results_table({k: v for k, v in results.items() if is_share(k)}))
         print(f"run folder: {workdir}\nreport: {page}")
     return results
 

@@ -54,23 +54,30 @@ def retrieval_recalls(
 
 def zero_shot_accuracy(
     images: np.ndarray,  # [images, embed]
-    classes: np.ndarray,  # [classes, embed]
+    classes: np.ndarray,  # [classes, prompts, embed]
     labels: np.ndarray,  # [images]
 ) -> tuple[dict[str, float], np.ndarray]:
     """`accuracy`, `accuracy_top5` where there are more than 5 classes, and their chance levels;
-    and the confusion counts [true class, predicted class]. Tied predictions share their count."""
-    count = len(classes)
+    and the confusion counts [true class, predicted class]. A class scores what the nearest of its
+    prompts does. Tied predictions share their count."""
+    count, prompts, embed = classes.shape
     ks = (1, 5) if count > 5 else (1,)
-    found, chance = hits(images, labels, classes, np.arange(count), ks)
+    found = np.zeros((len(images), len(ks)))
+    confusion = np.zeros((count, count))
+    for rows in _blocks(len(images), count * prompts):
+        scores = _scores(images[rows], classes.reshape(-1, embed))
+        scores = scores.reshape(-1, count, prompts).max(-1)  # [images, classes]
+        own = np.take_along_axis(scores, labels[rows, None], 1)
+        better = scores > own + _TIE
+        tied = (scores >= own - _TIE) & ~better
+        for column, k in enumerate(ks):
+            found[rows, column] = _expected(better.sum(1), tied.sum(1), 1, k)
+        best = scores >= scores.max(1, keepdims=True) - _TIE
+        np.add.at(confusion, labels[rows], best / best.sum(1, keepdims=True))
     values = {}
     for column, name in enumerate(("accuracy", "accuracy_top5")[: len(ks)]):
         values[name] = float(found[:, column].mean())
-        values[f"chance/{name}"] = float(chance[:, column].mean())
-    confusion = np.zeros((count, count))
-    for rows in _blocks(len(images), count):
-        scores = _scores(images[rows], classes)
-        best = scores >= scores.max(1, keepdims=True) - _TIE
-        np.add.at(confusion, labels[rows], best / best.sum(1, keepdims=True))
+        values[f"chance/{name}"] = ks[column] / count
     return values, confusion
 
 

@@ -83,9 +83,9 @@ def _zero_shot(evaluator: config.ZeroShot, embedder: Embedder, data_dir: str) ->
         )
     prompts = [template.replace("{}", name) for name in classes for template in templates]
     embedded = embedder.texts(prompts).reshape(len(classes), len(templates), -1)
-    values, confusion = metrics.zero_shot_accuracy(
-        images, metrics.class_embeddings(embedded), labels
-    )
+    if evaluator.ensemble == "mean":
+        embedded = metrics.class_embeddings(embedded)[:, None]
+    values, confusion = metrics.zero_shot_accuracy(images, embedded, labels)
     counts = {"examples": float(len(examples)), "broken": float(broken)}
     details = zero_shot_details(classes, confusion) if jax.process_index() == 0 else {}
     return Result(values | counts, details)

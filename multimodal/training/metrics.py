@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class MetricWriter:
         finite = {name: x if math.isfinite(x) else None for name, x in plain.items()}
         self._file.write(json.dumps({"step": step} | finite) + "\n")
         for name, value in plain.items():
-            self._board.add_scalar(name.replace("@", "_"), value, step)  # it allows no @
+            self._board.add_scalar(re.sub(r"[^\w/.-]", "_", name), value, step)  # it allows no @
 
     def close(self) -> None:
         if self._file is not None:

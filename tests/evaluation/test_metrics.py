@@ -111,7 +111,7 @@ def test_zero_shot_accuracy_and_confusion(rng, monkeypatch):
     monkeypatch.setattr(metrics, "_BLOCK", 30)
     classes, labels = _unit(rng, 7, 8), rng.integers(0, 7, 50)
     images = _unit(rng, 50, 8) + 0.8 * classes[labels]
-    values, confusion = metrics.zero_shot_accuracy(images, classes, labels)
+    values, confusion = metrics.zero_shot_accuracy(images, classes[:, None], labels)
     predicted = (images @ classes.T).argmax(1)
     expected = np.zeros((7, 7))
     for label, prediction in zip(labels, predicted, strict=True):
@@ -124,9 +124,21 @@ def test_zero_shot_accuracy_and_confusion(rng, monkeypatch):
     assert values["chance/accuracy_top5"] == pytest.approx(5 / 7)
 
 
+def test_a_class_is_as_near_as_the_nearest_of_its_prompts(rng):
+    prompts, images, labels = _unit(rng, 7, 3, 8), _unit(rng, 50, 8), rng.integers(0, 7, 50)
+    values, confusion = metrics.zero_shot_accuracy(images, prompts, labels)
+    scores = np.stack([[max(p @ image for p in own) for own in prompts] for image in images])
+    assert values["accuracy"] == pytest.approx((scores.argmax(1) == labels).mean())
+    assert confusion.sum() == 50
+    by_mean, _ = metrics.zero_shot_accuracy(
+        images, metrics.class_embeddings(prompts)[:, None], labels
+    )
+    assert by_mean["accuracy"] != values["accuracy"]
+
+
 def test_collapsed_zero_shot_is_chance_and_its_confusion_adds_up():
     values, confusion = metrics.zero_shot_accuracy(
-        np.ones((6, 2)), np.ones((3, 2)), np.arange(6) % 3
+        np.ones((6, 2)), np.ones((3, 4, 2)), np.arange(6) % 3
     )
     assert values == pytest.approx({"accuracy": 1 / 3, "chance/accuracy": 1 / 3})
     np.testing.assert_allclose(confusion, np.full((3, 3), 2 / 3))
