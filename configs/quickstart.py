@@ -82,7 +82,7 @@ def get_config(arg: str = ""):
             },
             "optimizer": {
                 "learning_rate": 2e-3,
-                "warmup_steps": 100,
+                "warmup_steps": min(100, arg.steps // 10),
                 "beta2": 0.98,
                 "weight_decay": 0.05,
             },

@@ -16,6 +16,7 @@ from multimodal import experiment as experiments
 from multimodal import recipe
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import run, workdir_from_flags
+from multimodal.config import MeshShape
 from multimodal.errors import UserError
 from multimodal.evaluation.run import evaluate
 from multimodal.experiment import Experiment
@@ -71,7 +72,15 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
     preprocessing = from_dict(Preprocessing, meta["preprocessing"], "preprocessing")
     if (own := workdir / TOKENIZER).exists():
         preprocessing = dataclasses.replace(preprocessing, tokenizer=str(own))
-    experiment = experiments.build(dataclasses.replace(config, preprocessing=preprocessing))
+    # Whatever devices there are now, with the parameters split over them; no step is taken.
+    config = dataclasses.replace(
+        config,
+        preprocessing=preprocessing,
+        mesh=MeshShape(data=1, fsdp=-1),
+        batch_size=jax.device_count(),
+        accumulate=1,
+    )
+    experiment = experiments.build(config)
     target = experiment.abstract_state.params
     return experiment, checkpoints.restore_params(step, target), step
 

@@ -4,7 +4,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
 from multimodal.config import Config, from_dict, to_dict
+from multimodal.data.tokenizers import FileTokenizer
 from multimodal.errors import UserError
 from multimodal.evaluate import TOKENIZER, run_evaluators
 from multimodal.experiment import Experiment
@@ -34,9 +34,10 @@ from multimodal.training.watch import BrokenRecords, Meter
 log = logging.getLogger("multimodal")
 
 
-def train(config: Config, workdir: Path) -> dict[str, float]:
-    """Runs or resumes the run of `workdir` to its last step; returns the final evaluation."""
-    experiment = experiments.build(config)
+def train(config: Config, workdir: Path, devices: list | None = None) -> dict[str, float]:
+    """Runs or resumes the run of `workdir` to its last step, on `devices` (default: all); returns
+    the final evaluation."""
+    experiment = experiments.build(config, devices)
     with jax.set_mesh(experiment.mesh):
         return _train(experiment, workdir)
 
@@ -56,11 +57,11 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     if main:
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
         (workdir / "placement.txt").write_text(experiment.placement() + "\n")
-        if config.preprocessing.tokenizer != "bytes":
-            shutil.copyfile(config.preprocessing.tokenizer, workdir / TOKENIZER)
+        if isinstance(experiment.tokenizer, FileTokenizer):
+            experiment.tokenizer.save(str(workdir / TOKENIZER))
         save_facts(workdir, describe(experiment.parameter_count))
         truncate_after(workdir / "metrics.jsonl", first)
-        log.info("%s", _summary(experiment))
+        log.info("%s\n%s", experiment.placement(), _summary(experiment))
     writer = MetricWriter(workdir, enabled=main)
 
     # The newest whole checkpoint, or a new state; either way born sharded.
@@ -99,8 +100,8 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         if profiler:
             profiler.after(done, state)
         if done % config.log_every == 0 or done == first + 1 or last:
-            figures = _named(figures, name, weights) | meter.read(done, state.step)
-            figures |= {"data/broken": broken.count}
+            figures = _named(figures, name, len(weights)) | meter.read(done, state.step)
+            figures |= {"data/broken": broken.check()}
             writer.write(done, figures)
             bar.set_postfix(loss=f"{figures['train/loss']:.3f}")
         # Saved before the next batch is drawn, so that state and positions agree.
@@ -160,11 +161,12 @@ def _next(stream: Iterator[dict[str, Any]]) -> tuple[dict[str, np.ndarray], dict
     return {k: v for k, v in slots.items() if k not in host}, slots
 
 
-def _named(figures: dict, task: str, weights: dict[str, float]) -> dict[str, float]:
-    prefix = "train/" if len(weights) == 1 else f"train/{task}/"
-    figures = {prefix + name: float(value) for name, value in figures.items()}
-    figures["train/loss"] = figures[prefix + "loss"]
-    return figures
+def _named(figures: dict, task: str, tasks: int) -> dict[str, float]:
+    """`train/NAME`; with several tasks, what only one of them has is `train/TASK/NAME`."""
+    own = "train/" if tasks == 1 else f"train/{task}/"
+    named = {own + name: float(value) for name, value in figures.items()}
+    shared = ("loss", "gradient_norm", "learning_rate", "valid")
+    return named | {f"train/{name}": float(figures[name]) for name in shared}
 
 
 def _meta(config: Config, positions: dict[str, int]) -> dict[str, Any]:
@@ -192,12 +194,14 @@ class _Profiler:
     def __init__(self, workdir: Path, first: int, steps: int):
         self.folder, self.stop = workdir / "profile", min(first + 15, steps)
         self.start = max(first + 1, self.stop - 5)  # the first step compiles
+        if self.start >= self.stop:
+            log.warning("no profile: it needs two steps, and %d is left", steps - first)
 
     def after(self, step: int, state: TrainState) -> None:
-        if step == self.start:
+        if step == self.start < self.stop:
             jax.block_until_ready(state.step)
             jax.profiler.start_trace(str(self.folder))
-        elif step == self.stop:
+        elif self.start < step == self.stop:
             jax.block_until_ready(state.step)
             jax.profiler.stop_trace()
             log.info("profile of steps %d to %d in %s", self.start, self.stop, self.folder)

@@ -9,6 +9,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from multimodal import recipe
+from multimodal.config import MeshShape
 from multimodal.generation.greedy import greedy
 from multimodal.parallel.processes import to_global
 from multimodal.train import train
@@ -129,9 +130,20 @@ def test_prefix_language_model_decodes_with_the_cache_what_it_says_without(train
     assert len(np.unique(cached)) > 1
 
 
-def test_the_trainer_takes_the_same_way(data_dir, tmp_path):
-    train(settings("dual_encoder", data_dir), tmp_path / "run")
+@pytest.mark.parametrize("family", TASKS)
+def test_the_one_trainer_trains_every_family_on_four_devices(family, data_dir, tmp_path):
+    # With this seed UNITER's four steps take both of its tasks.
+    values = replace(settings(family, data_dir), mesh=MeshShape(data=2, fsdp=2), seed=1)
+    train(values, tmp_path / "run", jax.devices()[:4])
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
-    assert [line["step"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == list(range(1, STEPS[family] + 1))
     assert all(0 < line["train/loss"] < 30 for line in lines)
-    assert (tmp_path / "run/checkpoints/00000002").is_dir()
+    prefix = "train/{task}/" if len(TASKS[family]) > 1 else "train/"
+    for task, objectives in TASKS[family].items():
+        for name in objectives:
+            seen = [line for line in lines if prefix.format(task=task) + name in line]
+            assert seen, (task, name)
+    assert all("train/gradient_norm" in line and "train/learning_rate" in line for line in lines)
+    assert (tmp_path / f"run/checkpoints/{STEPS[family]:08d}").is_dir()
+    table = (tmp_path / "run/placement.txt").read_text()
+    assert "fsdp" in table and "bytes a device" in table

@@ -117,6 +117,10 @@ class FileTokenizer:
             row[: len(tokens)] = tokens
         return ids
 
+    def save(self, path: str) -> None:
+        """Writes the `tokenizer.json` that this tokenizer was read from."""
+        self._backend.save(path)
+
     def decode(self, ids: Sequence[int]) -> str:
         ids = [int(i) for i in ids]
         if self.end_id in ids[1:]:

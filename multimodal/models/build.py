@@ -26,11 +26,13 @@ Params = dict[str, jax.Array]
 class Model(NamedTuple):
     """A model with its parameters left out.
 
-    `axes` names the logical axis of each dimension of each parameter, by path.
+    `axes` names the logical axis of each dimension of each parameter, by path; `largest` holds the
+    few paths whose values a step keeps from growing beyond a limit.
     """
 
     graph: nnx.GraphDef
     axes: dict[str, tuple[str | None, ...]]
+    largest: dict[str, float]
     init: Callable[[jax.Array], Params]
 
     def bind(self, params: Params) -> Any:
@@ -55,11 +57,13 @@ def build(settings: config.Model, preprocessing: Preprocessing, dtype: str) -> M
 
     graph, state = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))))
     axes = {path: leaf.get_metadata("axes") for path, leaf in _leaves(state)}
+    limits = {path: leaf.get_metadata("largest") for path, leaf in _leaves(state)}
+    largest = {path: limit for path, limit in limits.items() if limit is not None}
 
     def init(key: jax.Array) -> Params:
         return {path: leaf[...] for path, leaf in _leaves(nnx.state(make(key)))}
 
-    return Model(graph, axes, init)
+    return Model(graph, axes, largest, init)
 
 
 def nested(params: Params) -> dict:

@@ -18,19 +18,17 @@ def normalise(x: jax.Array) -> jax.Array:
 
 
 class Temperature(nnx.Module):
-    """Learnt log of the scale of the logits, clipped from above, and SigLIP's bias."""
+    """Learnt log of the scale of the logits, and SigLIP's bias. The step keeps the scale below
+    `largest`, after the update as CLIP does: a clip in here would leave it stuck above."""
 
     def __init__(self, scale: float, largest: float | None, bias: float | None, *, rngs: nnx.Rngs):
         constant = jax.nn.initializers.constant
-        self.largest = largest
-        self.scale = parameter(constant(scale), rngs, (), ())
+        self.scale = parameter(constant(scale), rngs, (), (), largest=largest)
         self.bias = None if bias is None else parameter(constant(bias), rngs, (), ())
 
     def __call__(self) -> dict[str, jax.Array]:
-        scale = self.scale[...]
-        if self.largest is not None:
-            scale = jnp.minimum(scale, self.largest)
-        return {"log_scale": scale} | ({} if self.bias is None else {"bias": self.bias[...]})
+        bias = {} if self.bias is None else {"bias": self.bias[...]}
+        return {"log_scale": self.scale[...]} | bias
 
 
 class DualEncoder(nnx.Module):

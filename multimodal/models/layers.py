@@ -17,10 +17,15 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def parameter(
-    init: Initializer, rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str | None, ...]
+    init: Initializer,
+    rngs: nnx.Rngs,
+    shape: tuple[int, ...],
+    axes: tuple[str | None, ...],
+    largest: float | None = None,
 ) -> nnx.Param:
-    """A float32 parameter that knows the logical name of each of its dimensions."""
-    return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes)
+    """A float32 parameter that knows the logical name of each of its dimensions, and above which
+    value a step may not leave it."""
+    return nnx.Param(init(rngs.params(), shape, jnp.float32), axes=axes, largest=largest)
 
 
 class Linear(nnx.Module):

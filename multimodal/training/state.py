@@ -26,6 +26,12 @@ class TrainState:
     ema: Params | None
 
 
+def seed_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The key of the initial parameters and that of all steps of a run."""
+    init_key, steps_key = jax.random.split(jax.random.key(seed))
+    return init_key, steps_key
+
+
 def split(params: Mapping, trainable: frozenset[str]) -> tuple[dict, dict]:
     """(trainable, frozen) parts of anything by parameter path."""
     return (
@@ -58,7 +64,7 @@ def initialise(
     with_ema: bool,
 ) -> TrainState:
     """The state before the first step. Jit it with `shardings` as out_shardings."""
-    params = model.init(jax.random.key(seed))
+    params = model.init(seed_keys(seed)[0])
     trained, _ = split(params, trainable)
     average = ema.init(params) if with_ema else None
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(trained), average)

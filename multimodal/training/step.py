@@ -12,7 +12,7 @@ from multimodal.objectives.objective import Batch, Metrics, Objective
 from multimodal.training import ema
 from multimodal.training.gradients import loss_and_gradient
 from multimodal.training.schedule import Schedule
-from multimodal.training.state import TrainState, split
+from multimodal.training.state import TrainState, seed_keys, split
 
 
 class StepSettings(NamedTuple):
@@ -37,9 +37,8 @@ def make_step(
     s = settings
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        prepare_key, model_key = jax.random.split(
-            jax.random.fold_in(jax.random.key(s.seed), state.step)
-        )
+        _, steps_key = seed_keys(s.seed)
+        prepare_key, model_key = jax.random.split(jax.random.fold_in(steps_key, state.step))
         for number, objective in enumerate(objectives.values()):
             batch = objective.prepare(batch, jax.random.fold_in(prepare_key, number))
         trained, frozen = split(state.params, s.trainable)
@@ -52,13 +51,14 @@ def make_step(
         )
         updates, opt_state = s.optimizer.update(gradient, state.opt_state, trained)
         params = optax.apply_updates(trained, updates) | frozen
+        params |= {path: jnp.minimum(params[path], m) for path, m in model.largest.items()}
         params = {path: params[path] for path in state.params}
         average = state.ema
         if s.ema is not None:
             average = ema.update(average, params, s.ema, state.step)
         metrics = metrics | {
             "loss": loss,
-            "gradient_norm": optax.global_norm(gradient),
+            "gradient_norm": optax.tree.norm(gradient),
             "learning_rate": s.schedule(state.step),
             "valid": batch["valid"].mean(dtype=jnp.float32),
         }

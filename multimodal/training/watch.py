@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from multimodal.errors import UserError
 from multimodal.training.flops import PEAK_FLOPS
@@ -77,25 +78,27 @@ class BrokenRecords:
         self.allowed = dict(allowed)
         self.seen, self.bad = dict.fromkeys(allowed, 0), dict.fromkeys(allowed, 0)
 
-    @property
-    def count(self) -> int:
-        return sum(self.bad.values())
-
     def note(self, task: str, batch: Mapping[str, Any]) -> None:
-        """Raises UserError when a task's share of broken records is above its limit."""
+        """Counts the broken records of this process's part of a batch, and lists them."""
         self.seen[task] += len(batch["valid"])
-        if not batch["broken"]:
-            return
         self.bad[task] += len(batch["broken"])
-        with self.path.open("a") as file:
-            for key, reason in batch["broken"]:
-                file.write(json.dumps({"task": task, "key": key, "reason": reason}) + "\n")
-        share = self.bad[task] / self.seen[task]
-        hopeless = self.bad[task] == self.seen[task] >= 64
-        if share > self.allowed[task] and (self.seen[task] >= self.enough or hopeless):
-            key, reason = batch["broken"][-1]
-            raise UserError(
-                f"task {task}: {share:.1%} of {self.seen[task]} records are broken, more than "
-                f"config.tasks.{task}.data.max_broken={self.allowed[task]}; the last was {key}: "
-                f"{reason}; all are listed in {self.path}"
-            )
+        if batch["broken"]:
+            with self.path.open("a") as file:
+                for key, reason in batch["broken"]:
+                    file.write(json.dumps({"task": task, "key": key, "reason": reason}) + "\n")
+
+    def check(self) -> int:
+        """How many there are on all processes. All of them must call it, and all raise UserError
+        when a task's share is above its limit."""
+        counts = np.array([[self.seen[task], self.bad[task]] for task in self.allowed])
+        if jax.process_count() > 1:
+            counts = multihost_utils.process_allgather(counts).sum(0)
+        for (task, allowed), (seen, bad) in zip(self.allowed.items(), counts, strict=True):
+            hopeless = bad == seen >= 64
+            if bad > allowed * seen and (seen >= self.enough or hopeless):
+                raise UserError(
+                    f"task {task}: {bad / seen:.1%} of {seen} records are broken, more than "
+                    f"config.tasks.{task}.data.max_broken={allowed}; {self.path.parent}/broken-*."
+                    "jsonl lists them with the reason of each"
+                )
+        return int(counts[:, 1].sum())

@@ -1,6 +1,7 @@
 """Towers in one space: unit vectors, temperature, precision."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -76,16 +77,14 @@ def test_towers_have_different_dropout():
     assert not np.allclose(noisy["a"], noisy["b"], atol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("scale", "largest", "wanted", "gradient"),
-    [(5.0, 4.5, 4.5, 0.0), (3.0, 4.5, 3.0, 1.0), (9.0, None, 9.0, 1.0)],
-)
-def test_temperature_is_clipped_from_above(scale, largest, wanted, gradient):
-    graph, params = nnx.split(Temperature(scale, largest, None, rngs=nnx.Rngs(params=0)))
+def test_temperature_is_read_as_it_is_and_names_its_limit():
+    graph, params = nnx.split(Temperature(5.0, 4.5, None, rngs=nnx.Rngs(params=0)))
     read = lambda p: nnx.merge(graph, p)()["log_scale"]  # noqa: E731
     value, grad = jax.value_and_grad(read)(params)
-    assert value == wanted
-    assert jax.tree.leaves(grad) == [gradient]
+    assert value == 5.0  # a limit in the forward pass would give no gradient to come back by
+    assert jax.tree.leaves(grad) == [1.0]
+    limits = model_and_params()[0].largest
+    assert limits == {"temperature/image-text/scale": pytest.approx(math.log(100))}
 
 
 def test_bias_is_there_for_siglip_alone():

@@ -234,3 +234,17 @@ def test_step_figures_for_two_tasks_of_one_run():
         _, figures = run_steps(run, [host_batch(settings)] * 2, task)
         assert figures["loss"] == pytest.approx(figures[name]) and np.isfinite(figures["loss"])
         assert 0 <= figures[f"{name}/accuracy"] <= 1
+
+
+@pytest.mark.parametrize("start", [4.6, 7.0])
+def test_a_step_leaves_the_temperature_at_its_limit_at_most(start):
+    settings = replace(toy_config("dual_encoder"), model__logit_scale_init=start)
+    settings = replace(settings, optimizer__learning_rate=0.5, optimizer__schedule="constant")
+    state, figures = run_steps(build(settings), [host_batch(settings)])
+    path = "temperature/image-text/scale"
+    assert state.params[path] <= np.float32(np.log(100)) + 1e-6
+    assert figures["contrastive/log_scale"] == pytest.approx(start)
+    free, _ = run_steps(
+        build(replace(settings, model__logit_scale_max=None)), [host_batch(settings)]
+    )
+    assert abs(free.params[path] - start) == pytest.approx(0.5, rel=1e-3)

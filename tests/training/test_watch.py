@@ -95,7 +95,7 @@ def test_broken_records_are_counted_and_listed(tmp_path):
     watched.note("pairs", batch(broken=[("a.tar:1", "no JPEG"), ("a.tar:7", "cut off")]))
     watched.note("pairs", batch())
     watched.note("words", batch(broken=[("b.tar:2", "empty caption")]))
-    assert watched.count == 3
+    assert watched.check() == 3
     lines = [json.loads(line) for line in (tmp_path / "broken-0.jsonl").read_text().splitlines()]
     assert lines == [
         {"task": "pairs", "key": "a.tar:1", "reason": "no JPEG"},
@@ -107,7 +107,7 @@ def test_broken_records_are_counted_and_listed(tmp_path):
 def test_no_list_while_nothing_is_broken(tmp_path):
     watched = records(tmp_path, pairs=0.0)
     watched.note("pairs", batch())
-    assert watched.count == 0
+    assert watched.check() == 0
     assert not list(tmp_path.iterdir())
 
 
@@ -117,11 +117,13 @@ def test_more_than_allowed_ends_the_run_once_enough_are_seen(tmp_path):
     for _ in range(19):  # 2 % are broken, but fewer than 1000 have been seen
         watched.note("pairs", batch(broken=bad))
     watched.note("words", batch(50, broken=[("x", "y")] * 50))  # another task's do not count
+    assert watched.check() == 19 + 50
+    watched.note("pairs", batch(broken=bad))
     with pytest.raises(UserError) as error:
-        watched.note("pairs", batch(broken=bad))
+        watched.check()
     assert str(error.value) == (
         "task pairs: 2.0% of 1000 records are broken, more than config.tasks.pairs.data.max_broken"
-        f"=0.01; the last was shard.tar:9: no JPEG; all are listed in {tmp_path}/broken-0.jsonl"
+        f"=0.01; {tmp_path}/broken-*.jsonl lists them with the reason of each"
     )
 
 
@@ -129,14 +131,16 @@ def test_as_many_as_allowed_do_not(tmp_path):
     watched = records(tmp_path, pairs=0.02)
     for _ in range(40):
         watched.note("pairs", batch(broken=[("k", "r")]))
-    assert watched.count == 40
+    assert watched.check() == 40
 
 
 def test_nothing_but_broken_records_ends_the_run_early(tmp_path):
     watched = records(tmp_path, pairs=0.5)
     watched.note("pairs", batch(32, [("k", "r")] * 32))
+    watched.check()
+    watched.note("pairs", batch(32, [("k", "r")] * 32))
     with pytest.raises(UserError, match="100.0% of 64 records"):
-        watched.note("pairs", batch(32, [("k", "r")] * 32))
+        watched.check()
 
 
 def test_peak_flops_are_plausible():

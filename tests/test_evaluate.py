@@ -1,0 +1,67 @@
+"""The evaluate command on a run that was trained here: same figures, any devices, own tokenizer."""
+
+import json
+
+import jax
+import pytest
+
+from multimodal import recipe
+from multimodal.config import MeshShape
+from multimodal.data.tokenizers import FileTokenizer
+from multimodal.errors import UserError
+from multimodal.evaluate import restore, run_evaluators
+from multimodal.quickstart import RECIPE
+from multimodal.train import train
+from tests.commands import finish, start
+from tests.toy import replace
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two steps of the quickstart's recipe on two devices; its folder and its last figures."""
+    root = tmp_path_factory.mktemp("evaluate")
+    config = recipe.finish(recipe.load(str(RECIPE), "train=64,batch=32,steps=2"))
+    config = replace(config, data_dir=str(root / "data"), mesh=MeshShape(data=2))
+    for name in ("by_objects", "colour"):
+        del config.evaluators[name]
+    return root / "run", train(config, root / "run", jax.devices()[:2])
+
+
+def test_a_run_trained_on_two_devices_is_evaluated_on_eight(run):
+    workdir, wanted = run
+    experiment, params, step = restore(workdir)
+    assert step == 2 and experiment.mesh.size == 8
+    with jax.set_mesh(experiment.mesh):
+        found = run_evaluators(experiment, params, step, workdir, experiment.config.evaluators)
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert found["eval/unseen_pairs/examples"] == 512
+
+
+def test_the_run_folder_has_its_own_tokenizer(run):
+    workdir, _ = run
+    experiment, _, _ = restore(workdir)
+    assert experiment.config.preprocessing.tokenizer == str(workdir / "tokenizer.json")
+    own, first = FileTokenizer(str(workdir / "tokenizer.json")), experiment.tokenizer
+    text = ["a big red star top left"]
+    assert (own.encode_batch(text, 12) == first.encode_batch(text, 12)).all()
+
+
+def test_what_is_not_there_is_one_line(run, tmp_path):
+    with pytest.raises(UserError, match="no checkpoint of step 7; steps: 2"):
+        restore(run[0], 7)
+    with pytest.raises(UserError, match="no run folder"):
+        restore(tmp_path / "nowhere")
+
+
+def test_the_command_prints_a_table_and_writes_json(run, tmp_path):
+    workdir, wanted = run
+    command = start("evaluate", f"--workdir={workdir}", "--evaluator=shape",
+                    f"--json={tmp_path / 'out.json'}")  # fmt: skip
+    code, out, err = finish(command)
+    assert code == 0, err
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures.pop("step") == 2
+    assert figures == pytest.approx(
+        {k: v for k, v in wanted.items() if k.startswith("eval/shape/")}, abs=1e-6
+    )
+    assert "eval/shape/accuracy" in out and "chance" in out
