@@ -77,7 +77,6 @@ def get_config(arg: str = ""):
     return resolve(
         {
             "name": f"toy-{arg.family}",
-            "data_dir": "data",
             "steps": arg.steps,
             "batch_size": arg.batch,
             "log_every": 1,

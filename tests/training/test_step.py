@@ -110,6 +110,8 @@ def test_every_mesh_gives_the_loss_and_gradient_of_one_device(mesh):
 @pytest.mark.parametrize("family", ["dual_encoder", "coca", "uniter", "prefix_lm"])
 def test_four_microbatches_give_the_gradient_of_the_whole_batch(family):
     settings = toy_config(family)
+    if family == "uniter":  # BERT's 0.02 leaves a toy's gradients too small to compare
+        settings = replace(settings, model__transformer__init="vit")
     run = build(settings, devices=2)
     for task in run.tasks:
         batch = prepared(run, task, host_batch(settings, broken=2))
@@ -165,15 +167,15 @@ def test_dropout_differs_by_microbatch_and_step_and_not_by_mesh():
     twice = {name: np.repeat(x[::2], 2, axis=0) for name, x in batch.items()}
     params = run.initialise().params
 
-    def difference(key):
-        def apply(params, batch, k):
-            return run.model.bind(params)(batch, k if key is not None else None)
+    def difference(noisy):
+        def apply(params, batch, key):
+            return run.model.bind(params)(batch, key if noisy else None)
 
-        key = jax.random.key(0) if key is None else key
-        return loss_and_gradient(apply, {"spy": Spy()}, params, twice, key, 2)[1]["spy/difference"]
+        figures = loss_and_gradient(apply, {"spy": Spy()}, params, twice, jax.random.key(0), 2)[1]
+        return figures["spy/difference"]
 
-    assert difference(jax.random.key(0)) > 1e-2
-    assert difference(None) < 1e-6
+    assert difference(noisy=True) > 1e-2
+    assert difference(noisy=False) < 1e-6
 
 
 def test_dropout_changes_training_and_not_evaluation():

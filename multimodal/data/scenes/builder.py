@@ -88,8 +88,8 @@ def _config_name(kind: str, params: Params) -> str:
 class DrawnScenes(tfds.core.GeneratorBasedBuilder):
     """Drawn scenes of one to four objects, and clips of one moving object."""
 
-    VERSION = tfds.core.Version("1.1.0")  # raise it whenever the same parameters give other bytes
-    RELEASE_NOTES = {"1.1.0": "Larger objects; every other neighbour differs in shape."}
+    VERSION = tfds.core.Version("1.1.1")  # raise it whenever the same parameters give other bytes
+    RELEASE_NOTES = {"1.1.1": "Larger objects; every other neighbour differs in shape."}
     code_path = None  # nothing is downloaded; looking it up needs an undeclared dependency
 
     def _info(self) -> tfds.core.DatasetInfo:

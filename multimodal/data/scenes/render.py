@@ -28,7 +28,7 @@ _PALETTE = np.array([RGB[name] for name in COLOURS], np.float64)
 
 # Width of an object by size, as a fraction of the picture: alone, and in company.
 ALONE = (0.42, 0.62, 0.84)
-TOGETHER = (0.30, 0.39, 0.48)
+TOGETHER = (0.30, 0.38, 0.46)
 _SIZE_JITTER = 0.03
 _PLACE_JITTER = 0.012
 
