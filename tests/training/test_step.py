@@ -49,14 +49,12 @@ def gradient_of(run, batch, task=None, microbatches=1, key=None):
 
 def assert_same_gradients(found, wanted, tolerance):
     """Within `tolerance` of each tensor's largest entry. A key bias shifts all scores of a query
-    alike, so its gradient is zero but for rounding, which is held to the largest of all tensors;
-    so is, a thousandth of it, what nearly cancels."""
+    alike, so its gradient is zero but for rounding: a millionth of the largest of all tensors."""
     assert found.keys() == wanted.keys()
     overall = max(np.abs(want).max() for want in wanted.values())
     for path, want in wanted.items():
-        cancels = path.endswith("key/bias")
-        scale = overall if cancels else max(np.abs(want).max(), 1e-3 * overall)
-        np.testing.assert_allclose(found[path], want, rtol=0, atol=tolerance * scale, err_msg=path)
+        bound = 1e-6 * overall if path.endswith("key/bias") else tolerance * np.abs(want).max()
+        np.testing.assert_allclose(found[path], want, rtol=0, atol=bound, err_msg=path)
 
 
 VARIANTS = [
