@@ -248,3 +248,32 @@ def test_a_step_leaves_the_temperature_at_its_limit_at_most(start):
         build(replace(settings, model__logit_scale_max=None)), [host_batch(settings)]
     )
     assert abs(free.params[path] - start) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_microbatches_run_again_with_the_dropout_of_their_first_run():
+    settings, parts, key = with_dropout(), 4, jax.random.key(3)
+    run, batch = build(settings), host_batch(settings)
+    objectives, params = run.tasks["pairs"].objectives, run.initialise().params
+
+    def apply(params, batch, key):
+        return run.model.bind(params)(batch, key)
+
+    @jax.jit
+    @jax.value_and_grad
+    def direct(params):
+        """The same masks, but every activation kept and differentiated at once."""
+        outputs = [
+            apply(params, {name: x[i::parts] for name, x in batch.items()}, k)
+            for i, k in enumerate(jax.random.split(key, parts))
+        ]
+        whole = {
+            name: jnp.stack([o[name] for o in outputs], 1).reshape(settings.batch_size, -1)
+            for name in ("image", "text")
+        }
+        whole["temperature"] = outputs[0]["temperature"]
+        return objectives["contrastive"].loss(whole, batch, batch)[0]
+
+    loss, gradient = direct(params)
+    cached = jax.jit(lambda p: loss_and_gradient(apply, objectives, p, batch, key, parts))(params)
+    np.testing.assert_allclose(cached[0], loss, rtol=1e-6)
+    assert_same_gradients(jax.device_get(cached[2]), jax.device_get(gradient), 1e-5)
