@@ -1,0 +1,24 @@
+"""The settings of a run: frozen dataclasses with defaults.
+
+Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)` refuses the rest,
+and `multimodal/checks.py` what does not go together.
+"""
+
+from multimodal.config.data import ArrayRecords, Data, Holdout, Scenes, Source, Tar, Tfds
+from multimodal.config.evaluator import Evaluator, Retrieval, ZeroShot
+from multimodal.config.model import (
+    Activation,
+    CoCa,
+    DualEncoder,
+    ImageTower,
+    Model,
+    PrefixLM,
+    Remat,
+    TextTower,
+    Transformer,
+    Uniter,
+)
+from multimodal.config.objective import Captioning, Contrastive, MaskedLanguage, Matching, Objective
+from multimodal.config.run import Config, Task, parts
+from multimodal.config.training import Checkpoints, MeshShape, Optimizer, Rule
+from multimodal.schema import from_dict, to_dict

@@ -1,0 +1,117 @@
+"""What is trained: stacks, towers and the models made of them."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+# What a block keeps for the backward pass: everything; matrix products; nothing but its input.
+Remat = Literal["none", "dots", "full"]
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A stack of equal blocks. `mlp` is the hidden width of the feed-forward part."""
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp: int = 3072
+    activation: Activation = "gelu_tanh"
+    norm_position: Literal["pre", "post"] = "pre"
+    norm_eps: float = 1e-6
+    causal: bool = False
+    cross_attention: bool = False
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+    init: Literal["vit", "clip", "clip_image", "bert"] = "vit"
+    remat: Remat = "none"
+    scan: bool = True
+    attention: Literal["xla", "cudnn"] = "xla"
+
+
+@dataclass(frozen=True)
+class ImageTower:
+    """Vision Transformer (Dosovitskiy et al. 2021) with the variations of CLIP and SigLIP."""
+
+    kind: Literal["image"] = "image"
+    image_size: int = 224
+    patch_size: int = 16
+    patch_bias: bool = True
+    class_token: bool = False
+    pre_norm: bool = False
+    final_norm: bool = True
+    pooler: Literal["class", "map", "mean", "none"] = "map"
+    projection: Literal["none", "linear", "linear_bias"] = "none"
+    patch_dropout: float = 0.0
+    transformer: Transformer = field(default_factory=Transformer)
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """Transformer over token ids; `argmax` pools at the largest id, `end` at the first `end_id`."""
+
+    kind: Literal["text"] = "text"
+    vocab_size: int = 32000
+    length: int = 64
+    pooler: Literal["argmax", "end", "last", "first", "mean", "none"] = "last"
+    end_id: int = 2
+    pad_id: int = 0
+    mask_padding: bool = False
+    projection: Literal["none", "linear", "linear_bias"] = "linear_bias"
+    transformer: Transformer = field(default_factory=Transformer)
+
+
+@dataclass(frozen=True)
+class DualEncoder:
+    """Named towers and the pairs of them that a contrastive loss compares (CLIP, SigLIP)."""
+
+    towers: dict[str, ImageTower | TextTower]
+    kind: Literal["dual_encoder"] = "dual_encoder"
+    embed: int = 512
+    pairs: tuple[tuple[str, str], ...] = (("image", "text"),)
+    logit_scale_init: float = 2.6592600  # log(1 / 0.07), CLIP
+    logit_scale_max: float | None = 4.6051702  # log(100), CLIP; None: no limit
+    logit_bias_init: float | None = None  # SigLIP: -10
+
+
+@dataclass(frozen=True)
+class CoCa:
+    """Contrastive captioner (Yu et al. 2022): unimodal then multimodal half of one text decoder."""
+
+    image: ImageTower
+    text: TextTower
+    decoder: Transformer
+    kind: Literal["coca"] = "coca"
+    embed: int = 512
+    queries: int = 256
+    pooler_heads: int = 8
+    logit_scale_init: float = 2.6592600
+    logit_scale_max: float | None = 4.6051702
+
+
+@dataclass(frozen=True)
+class Uniter:
+    """One stream over words and regions (Chen et al. 2020); regions are the cells of a grid."""
+
+    transformer: Transformer
+    kind: Literal["uniter"] = "uniter"
+    vocab_size: int = 30522
+    length: int = 64
+    image_size: int = 224
+    region_size: int = 32
+    pad_id: int = 0
+
+
+@dataclass(frozen=True)
+class PrefixLM:
+    """Image tokens, then text, through one decoder: full attention in the prefix, then causal."""
+
+    image: ImageTower
+    decoder: Transformer
+    kind: Literal["prefix_lm"] = "prefix_lm"
+    vocab_size: int = 32000
+    length: int = 64
+
+
+Model = DualEncoder | CoCa | Uniter | PrefixLM

@@ -1,0 +1,46 @@
+"""What a step is trained to do: one dataclass a training signal."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how to compute it,
+    `chunk` how many rows and columns at a time (None: what suits the device)."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    weight: float = 1.0
+    pair: tuple[str, str] = ("image", "text")
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    form: Literal["dense", "chunked", "ring"] = "ring"
+    chunk: int | None = None
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """Next-token cross-entropy of the caption, mean over its tokens."""
+
+    kind: Literal["captioning"] = "captioning"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class MaskedLanguage:
+    """Masked words (Devlin et al. 2019): of `rate`, 80 % masked, 10 % random, 10 % kept."""
+
+    kind: Literal["masked_language"] = "masked_language"
+    weight: float = 1.0
+    rate: float = 0.15
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Does the text belong to the image? Images are swapped within the batch at `rate`."""
+
+    kind: Literal["matching"] = "matching"
+    weight: float = 1.0
+    rate: float = 0.5
+
+
+Objective = Contrastive | Captioning | MaskedLanguage | Matching

@@ -1,0 +1,55 @@
+"""The settings of a whole run."""
+
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal
+
+from multimodal.config.data import Data
+from multimodal.config.evaluator import Evaluator
+from multimodal.config.model import Model
+from multimodal.config.objective import Objective
+from multimodal.config.training import Checkpoints, MeshShape, Optimizer
+from multimodal.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one kind of step trains on and which signals it adds up over one forward pass."""
+
+    data: Data
+    objectives: dict[str, Objective]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. `accumulate` splits the batch into microbatches that share one loss."""
+
+    name: str
+    model: Model
+    tasks: dict[str, Task]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    mesh: MeshShape = field(default_factory=MeshShape)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 256
+    accumulate: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    ema: float | None = None
+    log_every: int = 50
+    profile: bool = False
+    data_dir: str = ""
+
+
+def parts(part: Any, path: str = "config.model") -> list[tuple[str, Any]]:
+    """The dataclasses that a model consists of with their dotted paths, outermost first."""
+    found = [(path, part)]
+    for name, value in vars(part).items():
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                found += parts(inner, f"{path}.{name}.{key}")
+        elif is_dataclass(value):
+            found += parts(value, f"{path}.{name}")
+    return found
