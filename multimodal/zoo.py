@@ -45,6 +45,15 @@ SIGLIP: dict[str, tuple[str, int, int, int]] = {
     "SO400M-14-384": ("So400m", 14, 378, 64),  # whole patches of the 384 pixels
 }
 
+# Image stack (width, depth, heads, MLP), unimodal and multimodal layers of its width (Yu et al.
+# 2022, table 1); patches of 18 pixels, 64,000 words. The sizes given for the full one add up to
+# 2.27 billion parameters, where the table says 2.1.
+COCA: dict[str, tuple[tuple[int, int, int, int], int, int]] = {
+    "base": (SIZES["B"], 12, 12),
+    "large": (SIZES["L"], 12, 12),
+    "full": (SIZES["g"], 18, 18),
+}
+
 
 def transformer(size: str, **options: Any) -> dict[str, Any]:
     """Settings of a stack of one of the SIZES. Raises UserError for another name."""
@@ -122,6 +131,38 @@ def siglip(name: str) -> dict[str, dict[str, Any]]:
             "length": length,
             "add_start": False,
         },
+    }
+
+
+def coca(name: str) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in COCA. Raises UserError for another name."""
+    (width, depth, heads, mlp), unimodal, multimodal = _named(name, COCA, "CoCa model")
+    image = {
+        "kind": "image",
+        "image_size": 288,
+        "patch_size": 18,
+        "pooler": "none",
+        "transformer": _stack(width, depth, heads, mlp),
+    }
+    text = {
+        "kind": "text",
+        "vocab_size": 64000,
+        "length": 64,
+        "pooler": "none",
+        "projection": "none",
+        "transformer": _stack(width, unimodal, heads, mlp, causal=True),
+    }
+    return {
+        "model": {
+            "kind": "coca",
+            "embed": width,
+            "image": image,
+            "text": text,
+            "decoder": _stack(width, multimodal, heads, mlp, causal=True, cross_attention=True),
+            "queries": 256,
+            "pooler_heads": heads,
+        },
+        "preprocessing": {"image_size": 288, "length": 64},
     }
 
 

@@ -11,6 +11,7 @@ from multimodal.errors import UserError
 from multimodal.models.build import build
 
 NAMED = [(zoo.clip, name) for name in zoo.CLIP] + [(zoo.siglip, name) for name in zoo.SIGLIP]
+COCA = [(zoo.coca, name) for name in zoo.COCA]
 
 # Millions, all and those of the image tower: open_clip's docs/model_profile.csv, 3b37473.
 PUBLISHED = {
@@ -56,7 +57,13 @@ def test_vit_b_32_to_the_last_parameter():
     assert count(zoo.clip("ViT-B-32")) == (151_277_313, 87_849_216)
 
 
-@pytest.mark.parametrize(("family", "name"), NAMED, ids=[name for _, name in NAMED])
+@pytest.mark.parametrize(("name", "millions"), [("base", 383), ("large", 787)])
+def test_coca_is_as_large_as_published(name, millions):
+    total, _ = count(zoo.coca(name))
+    assert abs(total / 1e6 - millions) <= 0.02 * millions
+
+
+@pytest.mark.parametrize(("family", "name"), NAMED + COCA, ids=[name for _, name in NAMED + COCA])
 def test_settings_pass_the_checks(family, name):
     check(run_of(family(name)))
 
