@@ -59,7 +59,7 @@ class Batches(Iterator[Batch]):
         self.close()
 
 
-_FIELDS = ("image", "text", "label")
+_FIELDS = ("image", "text", "label", "image_features")
 _ENDLESS = 1 << 62
 _READ_AHEAD = 2  # batches
 
@@ -78,17 +78,18 @@ def batches(
     """Endless training batches from number `start_batch` on; `close()` the iterator when done.
 
     A batch holds this process's part, batch_size / process_count examples: `image` uint8
-    [batch, size, size, 3], `text` int32 [batch, length], `label` int32 [batch] (each where
-    `data.fields` names it), `valid` bool [batch], `position` int64 [batch]; and for the host alone
-    `keys`, a list of str, and `broken`, a list of (key, reason). A broken record is a slot of
-    zeros with valid False, so that nothing shifts.
+    [batch, size, size, 3], `text` int32 [batch, length], `label` int32 [batch], `image_features`
+    float32 [batch, width] (each where `data.fields` names it), `valid` bool [batch], `position`
+    int64 [batch]; and for the host alone `keys`, a list of str, and `broken`, a list of
+    (key, reason). A broken record is a slot of zeros with valid False, so that nothing shifts.
 
     Raises UserError for settings or sources that cannot work, before the first batch.
     """
     per_process = _per_process(batch_size, process_count)
+    source, fields = open_data(data, data_dir), _checked_fields(data)
     load = _Load(
-        source=open_data(data, data_dir),
-        fields=_checked_fields(data),
+        source=source,
+        fields=fields,
         ops=transforms.build(data.augment, preprocessing.image_size, "data.augment"),
         preprocessing=preprocessing,
         batch_size=batch_size,
@@ -97,8 +98,10 @@ def batches(
         seed=seed,
         shuffle=data.shuffle,
         group=data.group,
+        width=_feature_width(source, fields),
     )
-    collate = _Collate(load.fields, preprocessing, load_tokenizer(preprocessing.tokenizer))
+    tokenizer = load_tokenizer(preprocessing.tokenizer)
+    collate = _Collate(fields, preprocessing, tokenizer, width=load.width)
     indices = range(start_batch * per_process, _ENDLESS)
     return _iterate(load, collate, indices, per_process, data.workers)
 
@@ -125,10 +128,10 @@ def evaluation_batches(
     for name in extra:
         if name in reserved - {"label"}:
             raise UserError(f"data: {name!r} is not a name for an extra field")
-    source = open_data(data, data_dir, extra)
+    source, fields = open_data(data, data_dir, extra), _checked_fields(data)
     load = _Load(
         source=source,
-        fields=_checked_fields(data),
+        fields=fields,
         ops=(),
         preprocessing=preprocessing,
         batch_size=batch_size,
@@ -136,8 +139,9 @@ def evaluation_batches(
         process_index=process_index,
         seed=None,
         extra=tuple(name for name in extra if name not in data.fields),
+        width=_feature_width(source, fields),
     )
-    collate = _Collate(load.fields, preprocessing, None, load.extra)
+    collate = _Collate(fields, preprocessing, None, load.extra, load.width)
     indices = range(-(-len(source) // batch_size) * per_process)
     return _iterate(load, collate, indices, per_process, data.workers)
 
@@ -157,6 +161,7 @@ class _Load:
     shuffle: bool = False
     group: int = 1
     extra: tuple[str, ...] = ()
+    width: int = 0
 
     def __call__(self, index: int) -> dict[str, Any]:
         batch, slot = divmod(index, self.per_process)
@@ -172,7 +177,7 @@ class _Load:
         example |= {name: _or_none(record, name) for name in self.extra}
         try:
             return example | self._read(record, position)
-        except (images.BrokenImage, KeyError, ValueError) as error:
+        except (images.BrokenImage, KeyError, ValueError, TypeError) as error:
             return example | {"broken": str(error.args[0])}
 
     def _read(self, record: Record, position: int) -> dict[str, Any]:
@@ -181,6 +186,8 @@ class _Load:
             values["text"] = _captions(values["text"])
         if "label" in values and not isinstance(values["label"], (int, np.integer)):
             raise ValueError(f"label {values['label']!r} is not an integer")
+        if "image_features" in values:
+            values["image_features"] = _vector(values["image_features"], self.width)
         if self.seed is None:
             rng = None
         else:
@@ -203,6 +210,7 @@ class _Collate:
     preprocessing: Preprocessing
     tokenizer: Tokenizer | None
     extra: tuple[str, ...] = ()
+    width: int = 0  # of image_features
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> Batch:
         valid = np.array(["broken" not in e for e in examples])
@@ -220,6 +228,10 @@ class _Collate:
         if "label" in self.fields:
             labels = [int(e["label"]) if v else 0 for e, v in zip(examples, valid, strict=True)]
             batch["label"] = np.array(labels, np.int32)
+        if "image_features" in self.fields:
+            batch["image_features"] = np.zeros((len(examples), self.width), np.float32)
+            for slot in np.flatnonzero(valid):
+                batch["image_features"][slot] = examples[slot]["image_features"]
         if "text" in self.fields and self.tokenizer is None:
             texts = [e["text"] if v else [] for e, v in zip(examples, valid, strict=True)]
             batch["texts"] = texts
@@ -307,6 +319,27 @@ def _pixels(value: Any) -> np.ndarray:
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
         return value
     raise ValueError(f"image is neither encoded bytes nor uint8 [height, width, 3]: {type(value)}")
+
+
+def _vector(value: Any, width: int = 0) -> np.ndarray:
+    """Features computed beforehand: a list of numbers, or little-endian float32 bytes."""
+    is_bytes = isinstance(value, bytes)
+    vector = np.frombuffer(value, "<f4") if is_bytes else np.asarray(value, np.float32)
+    if vector.ndim != 1 or (width and len(vector) != width):
+        raise ValueError(f"image_features have shape {vector.shape}, not {(width or 'width',)}")
+    return vector
+
+
+def _feature_width(source: Source, fields: dict[str, str]) -> int:
+    """That of the first readable record; 0 where the fields name no features."""
+    for i in range(min(len(source), 16) if "image_features" in fields else 0):
+        try:
+            return len(_vector(look_up(source[i], fields["image_features"])))
+        except (BrokenRecord, KeyError, ValueError, TypeError):
+            continue
+    if "image_features" in fields:
+        raise UserError("data.fields.image_features: none of the first records has a vector there")
+    return 0
 
 
 def _or_none(record: Record, path: str) -> Any:

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -296,3 +297,22 @@ def test_photos_with_five_captions():
     (batch,) = _take(1, data, SIZE, batch_size=16, seed=0, data_dir=str(path.parent))
     assert batch["valid"].all()
     assert batch["image"].std() > 20
+
+
+def test_features_computed_beforehand(tmp_path):
+    vectors = [[0.5, -1.0, 2.0], [1.0, 2.0], [3.0, 4.0, 5.0]]
+    write_tar(
+        tmp_path / "a.tar",
+        [(f"{i}.json", json.dumps({"v": v}).encode()) for i, v in enumerate(vectors)]
+        + [("3.f32", np.array([7, 8, 9], "<f4").tobytes()), ("4.f32", b"abc")],
+    )
+    fields = {"image_features": "f32|json.v"}
+    data = Data(source=Tar(f"{tmp_path}/a.tar"), fields=fields, shuffle=False)
+    (batch,) = _take(1, data, SIZE, batch_size=5, seed=0)
+    assert batch["valid"].tolist() == [True, False, True, True, False]
+    zeros = [0.0] * 3
+    assert batch["image_features"].tolist() == [vectors[0], zeros, vectors[2], [7, 8, 9], zeros]
+    assert batch["image_features"].dtype == np.float32
+    assert dict(batch["broken"])["1"] == "image_features have shape (2,), not (3,)"
+    (batch,) = evaluation_batches(data, SIZE, batch_size=5)
+    assert batch["image_features"].shape == (5, 3)
