@@ -6,7 +6,7 @@ SOURCES := setup.py constraints.txt
 # Processes for pytest; two fill the cores of a small CI machine.
 JOBS ?= 2
 
-.PHONY: install quickstart test test-slow lint clean
+.PHONY: install quickstart test test-slow update-recipes lint clean
 
 install: .venv/installed
 
@@ -18,6 +18,10 @@ test: lint
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
+
+# A change of a recipe is deliberate: tests compare with what this writes.
+update-recipes: .venv/installed-test
+	$(BIN)/python -m tests.configs.recipes
 
 lint: .venv/installed-test
 	$(BIN)/ruff check
