@@ -7,7 +7,11 @@ from typing import Literal
 @dataclass(frozen=True)
 class Contrastive:
     """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how to compute it,
-    `chunk` how many rows and columns at a time (None: what suits the device)."""
+    `chunk` how many rows and columns at a time (None: what suits the device).
+
+    `positives` says what matches an example: its "own" partner, those of all examples of its
+    `label`, or of all with its `text`.
+    """
 
     kind: Literal["contrastive"] = "contrastive"
     weight: float = 1.0
@@ -15,6 +19,7 @@ class Contrastive:
     loss: Literal["softmax", "sigmoid"] = "softmax"
     form: Literal["dense", "chunked", "ring"] = "ring"
     chunk: int | None = None
+    positives: Literal["own", "label", "text"] = "own"
 
 
 @dataclass(frozen=True)

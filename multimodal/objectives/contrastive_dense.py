@@ -1,25 +1,31 @@
 """The contrastive losses written out over the whole matrix of logits: the oracle of the rest."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 MASKED = -1e30  # instead of -inf, whose differences are NaN
 
 
-def softmax_loss(a, b, log_scale, valid, precision) -> jax.Array:
-    """See `contrastive.softmax_loss`; `valid` [batch] bool."""
+def softmax_loss(a, b, log_scale, valid, ids, precision) -> jax.Array:
+    """See `contrastive.softmax_loss`; `valid` [batch] bool, `ids` [batch, parts] or None."""
     logits, both = _logits(a, b, log_scale, valid, precision)  # [batch, batch]
     logits = jnp.where(both, logits, MASKED)
-    match = jnp.diagonal(logits)
-    rows = jax.nn.logsumexp(logits, axis=1) - match
-    columns = jax.nn.logsumexp(logits, axis=0) - match
+    rows = jax.nn.logsumexp(logits, axis=1)
+    columns = jax.nn.logsumexp(logits, axis=0)
+    # Both ways the mean over an example's matches, of which its row and its column have as many.
+    same = both & matches(valid, ids)
+    matched = jnp.where(same, logits, 0)
+    count = jnp.maximum(same.sum(1), 1)
+    rows, columns = rows - matched.sum(1) / count, columns - matched.sum(0) / count
     return jnp.sum(jnp.where(valid, rows + columns, 0)) / (2 * jnp.maximum(valid.sum(), 1))
 
 
-def sigmoid_loss(a, b, log_scale, bias, valid, precision) -> jax.Array:
-    """See `contrastive.sigmoid_loss`; `valid` [batch] bool."""
+def sigmoid_loss(a, b, log_scale, bias, valid, ids, precision) -> jax.Array:
+    """See `contrastive.sigmoid_loss`; `valid` [batch] bool, `ids` [batch, parts] or None."""
     logits, both = _logits(a, b, log_scale, valid, precision)
-    signs = 2 * jnp.eye(len(a), dtype=logits.dtype) - 1
+    signs = jnp.where(matches(valid, ids), 1, -1).astype(logits.dtype)
     losses = -jax.nn.log_sigmoid(signs * (logits + jnp.asarray(bias, logits.dtype)))
     return jnp.sum(jnp.where(both, losses, 0)) / jnp.maximum(valid.sum(), 1)
 
@@ -30,6 +36,21 @@ def _logits(a, b, log_scale, valid, precision):
     a, b = (jnp.where(valid[:, None], x, 0) for x in (a, b))
     cosines = similarity(a, b, dtype, precision)
     return jnp.exp(jnp.asarray(log_scale, dtype)) * cosines, valid[:, None] & valid[None, :]
+
+
+def matches(valid, ids) -> jax.Array:
+    """[batch, batch] bool: the diagonal, or where all parts of the ids are equal."""
+    if ids is None:
+        return jnp.eye(len(valid), dtype=bool)
+    return equal(ids, ids)
+
+
+def equal(row_ids, column_ids) -> jax.Array:
+    """[rows, columns] bool: where all parts of two ids [.., parts] are equal."""
+    parts = range(row_ids.shape[1])  # one by one: no array has a third dimension
+    return functools.reduce(
+        jnp.logical_and, [row_ids[:, None, i] == column_ids[None, :, i] for i in parts]
+    )
 
 
 def similarity(a, b, dtype, precision) -> jax.Array:

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from multimodal.objectives.contrastive_dense import equal
+
 Tree = Any
 
 
@@ -66,7 +68,7 @@ class Ring:
         """Marks a constant as different on each device, as the state of a loop has to be."""
         return jax.lax.pcast(x, self.axes, to="varying") if self.axes else x
 
-    def run(self, function: Callable, out_ranks: tuple[int, ...], *args: jax.Array) -> Tree:
+    def run(self, function: Callable, out_ranks: tuple[int, ...], *args: jax.Array | None) -> Tree:
         """`function(*args)` on every device's share: arrays are split by rows, scalars are not.
 
         Without axes, the share is all of it, gathered once: left to the compiler, arrays that
@@ -77,7 +79,7 @@ class Ring:
         spec = lambda rank: PartitionSpec(self.axes) if rank else PartitionSpec()  # noqa: E731
         return jax.shard_map(
             function,
-            in_specs=tuple(spec(x.ndim) for x in args),
+            in_specs=jax.tree.map(lambda x: spec(x.ndim), args),
             out_specs=tuple(spec(rank) for rank in out_ranks),
         )(*args)
 
@@ -86,6 +88,7 @@ def tour(
     ring: Ring,
     meet: Callable,
     valid: jax.Array,
+    ids: jax.Array | None,
     rows: Tree,
     columns: Tree,
     row_notes: Tree,
@@ -95,8 +98,9 @@ def tour(
 
     `meet(rows, columns, row_notes, column_notes, row_take, column_take, same)` gets slices of
     the trees; `row_take` [tile] and `column_take` [chunk] say which of them take part, `same`
-    [tile, chunk] where both are one example. It returns both notes, to which the pairs that take
-    part are added. All leaves are this device's [length, ...].
+    [tile, chunk] where both are one example or, if there are `ids` [length, parts], have equal
+    ones. It returns both notes, to which the pairs that take part are added. All leaves are this
+    device's [length, ...].
     """
     length = valid.shape[0]
     chunk = min(ring.chunk, -(-length // 2))
@@ -107,12 +111,16 @@ def tour(
 
     def visit(row_notes, traveller, first):
         """A chunk of columns, the first of them example `first`, against this device's rows."""
-        columns, column_take, column_note = traveller
+        columns, column_ids, column_take, column_note = traveller
 
         def step(k, state):
             row_notes, column_note = state
             start, fresh = window(k, tile, length)
-            offset = first - (here * length + start)
+            if ids is None:
+                offset = first - (here * length + start)
+                same = row_place - column_place == offset
+            else:
+                same = equal(cut(ids, start, tile), column_ids)
             row_note, column_note = meet(
                 cut(rows, start, tile),
                 columns,
@@ -120,13 +128,13 @@ def tour(
                 column_note,
                 fresh & cut(valid, start, tile),
                 column_take,
-                row_place - column_place == offset,
+                same,
             )
             return paste(row_notes, row_note, start), column_note
 
         state = jax.lax.fori_loop(0, -(-length // tile), step, (row_notes, column_note))
         # Leaving before the work here is done would take a second buffer.
-        return state[0], jax.lax.optimization_barrier((columns, column_take, state[1]))
+        return state[0], jax.lax.optimization_barrier((columns, column_ids, column_take, state[1]))
 
     def journey(k, state):
         """Two chunks go once round the ring, one in each direction."""
@@ -147,13 +155,14 @@ def tour(
         travellers = [
             (
                 cut(columns, start, chunk),
+                cut(ids, start, chunk),
                 fresh & cut(valid, start, chunk),
                 cut(column_notes, start, chunk),
             )
             for start, fresh in windows
         ]
         row_notes, *travellers = jax.lax.fori_loop(0, ring.size, hop, (row_notes, *travellers))
-        for (_, _, note), (start, fresh) in zip(travellers, windows, strict=True):
+        for (*_, note), (start, fresh) in zip(travellers, windows, strict=True):
             column_notes = paste(column_notes, note, start, fresh)
         return row_notes, column_notes
 

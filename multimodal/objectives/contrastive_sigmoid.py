@@ -15,16 +15,16 @@ from multimodal.objectives.contrastive_ring import Ring, tour
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def fused_sigmoid_loss(ring: Ring, precision, a, b, log_scale, bias, valid) -> jax.Array:
+def fused_sigmoid_loss(ring: Ring, precision, a, b, log_scale, bias, valid, ids) -> jax.Array:
     """See `contrastive.sigmoid_loss`."""
     walk = partial(_walk, ring, precision, False)
-    loss, n = ring.run(walk, (0, 0), a, b, log_scale, bias, valid)
+    loss, n = ring.run(walk, (0, 0), a, b, log_scale, bias, valid, ids)
     return loss / n
 
 
-def _forward(ring, precision, a, b, log_scale, bias, valid):
+def _forward(ring, precision, a, b, log_scale, bias, valid, ids):
     walk = partial(_walk, ring, precision, True)
-    loss, n, *grads = ring.run(walk, (0, 0, 2, 2, 0, 0), a, b, log_scale, bias, valid)
+    loss, n, *grads = ring.run(walk, (0, 0, 2, 2, 0, 0), a, b, log_scale, bias, valid, ids)
     # Kept in the precision of the sums; the empty arrays remember the arguments' own types.
     return loss / n, (n, grads, [jnp.zeros(0, x.dtype) for x in (a, b, log_scale, bias)])
 
@@ -32,13 +32,13 @@ def _forward(ring, precision, a, b, log_scale, bias, valid):
 def _backward(ring, precision, residuals, cotangent):
     n, grads, like = residuals
     weight = cotangent / n
-    return *((weight * g).astype(x.dtype) for g, x in zip(grads, like, strict=True)), None
+    return *((weight * g).astype(x.dtype) for g, x in zip(grads, like, strict=True)), None, None
 
 
 fused_sigmoid_loss.defvjp(_forward, _backward)
 
 
-def _walk(ring, precision, with_grads, a, b, log_scale, bias, valid):
+def _walk(ring, precision, with_grads, a, b, log_scale, bias, valid, ids):
     """Sum of all losses and count of rows; with gradients of the sum if asked for them."""
     dtype = compute_dtype(a, b)
     scale, bias = jnp.exp(log_scale.astype(dtype)), bias.astype(dtype)
@@ -60,9 +60,9 @@ def _walk(ring, precision, with_grads, a, b, log_scale, bias, valid):
 
     per_row, per_entry = jnp.zeros(len(a), dtype), jnp.zeros(a.shape, dtype)
     if not with_grads:
-        loss, _ = tour(ring, meet, valid, a, b, per_row, ())
+        loss, _ = tour(ring, meet, valid, ids, a, b, per_row, ())
         return ring.sum(loss), ring.count(valid, dtype)
-    notes = tour(ring, meet, valid, a, b, (per_row, per_entry, per_row), per_entry)
+    notes = tour(ring, meet, valid, ids, a, b, (per_row, per_entry, per_row), per_entry)
     (loss, da, d_bias), db = notes
     # As logits = scale a.b, the derivative by log scale is the sum of a * da.
     d_scale = ring.sum(jnp.where(valid[:, None], a * da, 0))
