@@ -4,21 +4,40 @@ Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)`
 and `multimodal/checks.py` what does not go together.
 """
 
-from multimodal.config.data import ArrayRecords, Data, Holdout, Scenes, Source, Tar, Tfds
-from multimodal.config.evaluator import Evaluator, Retrieval, ZeroShot
+from multimodal.config.data import (
+    ArrayRecords,
+    Data,
+    Folder,
+    Holdout,
+    Parquet,
+    Scenes,
+    Source,
+    Tar,
+    Tfds,
+)
+from multimodal.config.evaluator import KNN, Evaluator, LinearProbe, Retrieval, ZeroShot
 from multimodal.config.model import (
     Activation,
+    Bert,
     CoCa,
     DualEncoder,
     ImageTower,
     Model,
     PrefixLM,
     Remat,
+    Siglip2,
     TextTower,
     Transformer,
     Uniter,
 )
-from multimodal.config.objective import Captioning, Contrastive, MaskedLanguage, Matching, Objective
+from multimodal.config.objective import (
+    Captioning,
+    Contrastive,
+    DecoderCaptioning,
+    MaskedLanguage,
+    Matching,
+    Objective,
+)
 from multimodal.config.run import Config, Task, parts
 from multimodal.config.training import Checkpoints, MeshShape, Optimizer, Rule
 from multimodal.schema import from_dict, to_dict

@@ -37,7 +37,7 @@ class ArrayRecords:
 
 @dataclass(frozen=True)
 class Tar:
-    """WebDataset shards: one file, `{000..999}` or `*` patterns, or several joined by `::`.
+    """WebDataset shards: one file, a folder, `{000..999}` or `*` patterns, or several with `::`.
 
     A relative path is looked for below `data_dir`. A record's fields are the extensions of its
     members; `json.a.b` reaches into a JSON member.
@@ -47,7 +47,29 @@ class Tar:
     kind: Literal["tar"] = "tar"
 
 
-Source = Scenes | Tfds | ArrayRecords | Tar
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet files, `path` as for `Tar`; a record's fields are the columns."""
+
+    path: str
+    kind: Literal["parquet"] = "parquet"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of pictures with a CSV, TSV or JSONL `table`, whose column `image` names each file.
+
+    Both may be left to be found. Without a table a picture's text lies beside it (`a.jpg`,
+    `a.txt`), or the sub-folder that it is in names its class. `path` may be the table itself.
+    """
+
+    path: str
+    kind: Literal["folder"] = "folder"
+    table: str = ""
+    image: str = ""
+
+
+Source = Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder
 
 
 @dataclass(frozen=True)

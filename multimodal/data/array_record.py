@@ -12,8 +12,8 @@ import msgpack
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from multimodal.data.paths import expand
 from multimodal.data.record import BrokenRecord, Record, wanted
-from multimodal.data.tar import expand
 from multimodal.errors import UserError
 
 
@@ -46,7 +46,7 @@ class ArrayRecordSource:
     """
 
     def __init__(self, path: str | Sequence[str], fields: Iterable[str] | None = None):
-        self.paths = expand(path)
+        self.paths = expand(path, ".array_record")
         self._fields = None if fields is None else tuple(fields)
         self._counts = [_count(p) for p in self.paths]
         self._open()
@@ -70,6 +70,10 @@ class ArrayRecordSource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()
+
+    @property
+    def shards(self) -> int:
+        return len(self.paths)
 
     def __len__(self) -> int:
         return len(self._source)

@@ -20,8 +20,12 @@ class BrokenRecord(Exception):
 class Source(Protocol):
     """Random access to records. Safe to share between threads and to pickle to other processes.
 
-    `source[i]` raises BrokenRecord for a record that cannot be read.
+    `source[i]` raises BrokenRecord for a record that cannot be read. `shards`: in how many parts it
+    can be read at once (files, or records where each is a file).
     """
+
+    @property
+    def shards(self) -> int: ...
 
     def __len__(self) -> int: ...
 

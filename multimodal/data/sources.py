@@ -47,6 +47,14 @@ def open_source(
             from multimodal.data.tar import TarSource
 
             return TarSource(_below(data_dir, source.path), fields)
+        case config.Parquet():
+            from multimodal.data.parquet import ParquetSource
+
+            return ParquetSource(_below(data_dir, source.path), fields)
+        case config.Folder():
+            from multimodal.data.folder import open_folder
+
+            return open_folder(_below(data_dir, source.path), source.table, source.image, fields)
     raise UserError(f"data.source: no source of kind {getattr(source, 'kind', source)!r}")
 
 
@@ -55,6 +63,10 @@ class Selection:
 
     def __init__(self, source: Source, indices: np.ndarray):
         self.source, self.indices = source, indices
+
+    @property
+    def shards(self) -> int:
+        return self.source.shards
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -5,12 +5,10 @@ A record is the members that share a path up to the first dot of the file name (
 is only a key. The index is built once by reading headers; it is rebuilt when the tar changes.
 """
 
-import glob
 import hashlib
 import json
 import logging
 import os
-import re
 import tarfile
 import tempfile
 import threading
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from multimodal.data.paths import expand
 from multimodal.data.record import BrokenRecord, Record, wanted
 from multimodal.errors import UserError
 
@@ -48,7 +47,7 @@ class TarSource:
     """
 
     def __init__(self, path: str | Sequence[str], fields: Iterable[str] | None = None):
-        self.paths = expand(path)
+        self.paths = expand(path, ".tar")
         self._fields = None if fields is None else tuple(fields)
         self._indexes = [load_index(p) for p in self.paths]
         self._starts = np.cumsum([0] + [len(i.keys) for i in self._indexes])
@@ -70,6 +69,10 @@ class TarSource:
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         for file in getattr(self, "_files", {}).values():
             close(file)
+
+    @property
+    def shards(self) -> int:
+        return len(self.paths)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -124,30 +127,6 @@ def _decode(key: str, name: str, raw: bytes) -> Any:
     except ValueError as error:
         raise BrokenRecord(key, f"{name} cannot be read: {error}") from None
     return raw
-
-
-def expand(path: str | Sequence[str]) -> list[str]:
-    """Paths of `shard-{000..999}.tar`, `shard-*.tar`, one file, `A::B`, or a list, in that order.
-
-    Raises UserError for one that does not exist.
-    """
-    if isinstance(path, str) and "::" in path:
-        path = path.split("::")
-    if not isinstance(path, str):
-        return [found for one in path for found in expand(one)]
-    braces = re.search(r"\{(\d+)\.\.(\d+)\}", path)
-    if braces:
-        first, last = braces.groups()
-        head, tail = path[: braces.start()], path[braces.end() :]
-        numbers = range(int(first), int(last) + 1)
-        return [p for n in numbers for p in expand(f"{head}{n:0{len(first)}d}{tail}")]
-    path = os.path.expanduser(path)
-    if os.path.isfile(path):
-        return [path]
-    found = sorted(p for p in glob.glob(path) if os.path.isfile(p))
-    if not found:
-        raise UserError(f"data.source.path: no such file: {path}")
-    return found
 
 
 def load_index(path: str) -> Index:
