@@ -47,12 +47,14 @@ setup(
         "hf": ["transformers"],
         "audio": ["soundfile"],
         "video": ["av"],
+        "sentencepiece": ["sentencepiece"],
         "test": [
             "import-linter",
             "jax[tpu]; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "pytest",
             "pytest-xdist",
             "ruff",
+            "sentencepiece",
         ],
     },
 )

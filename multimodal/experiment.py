@@ -123,7 +123,7 @@ def build(config: Config, devices: list | None = None) -> Experiment:
     """Builds and checks a run on `devices` (default: all). Raises UserError."""
     shape = dataclasses.asdict(config.mesh)
     mesh = make_mesh(shape, devices, slices=shape.pop("slices"))
-    tokenizer = load_tokenizer(config.preprocessing.tokenizer)
+    tokenizer = load_tokenizer(config.preprocessing.tokenizer, config.preprocessing.pad_id)
     _check_mesh(config, mesh)
     _check_vocabulary(config.model, tokenizer)
     model = build_model(config.model, config.preprocessing, config.dtype)

@@ -16,9 +16,8 @@ from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
 from multimodal.config import Config, from_dict, to_dict
-from multimodal.data.tokenizers import FileTokenizer
 from multimodal.errors import UserError
-from multimodal.evaluate import TOKENIZER, run_evaluators
+from multimodal.evaluate import run_evaluators
 from multimodal.experiment import Experiment
 from multimodal.parallel import processes
 from multimodal.recipe import first_change
@@ -57,8 +56,9 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     if main:
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
         (workdir / "placement.txt").write_text(experiment.placement() + "\n")
-        if isinstance(experiment.tokenizer, FileTokenizer):
-            experiment.tokenizer.save(str(workdir / TOKENIZER))
+        if experiment.tokenizer.file:
+            name, content = experiment.tokenizer.file
+            (workdir / name).write_bytes(content)
         save_facts(workdir, describe(experiment.parameter_count))
         truncate_after(workdir / "metrics.jsonl", first)
         log.info("%s\n%s", experiment.placement(), _summary(experiment))

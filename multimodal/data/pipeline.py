@@ -8,6 +8,7 @@ batch is all that must be remembered to go on.
 
 import multiprocessing
 import os
+import string
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class Batches(Iterator[Batch]):
 _FIELDS = ("image", "text", "label", "image_features")
 _ENDLESS = 1 << 62
 _READ_AHEAD = 2  # batches
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def batches(
@@ -100,7 +102,7 @@ def batches(
         group=data.group,
         width=_feature_width(source, fields),
     )
-    tokenizer = load_tokenizer(preprocessing.tokenizer)
+    tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
     collate = _Collate(fields, preprocessing, tokenizer, width=load.width)
     indices = range(start_batch * per_process, _ENDLESS)
     return _iterate(load, collate, indices, per_process, data.workers)
@@ -248,6 +250,8 @@ def tokenize(
     """Token ids, int32 [texts, length], as the model that owns `preprocessing` expects them."""
     if preprocessing.lowercase:
         texts = [text.lower() for text in texts]
+    if preprocessing.canonicalize:
+        texts = [" ".join(text.translate(_PUNCTUATION).split()) for text in texts]
     return tokenizer.encode_batch(
         texts, preprocessing.length, preprocessing.add_start, preprocessing.add_end
     )

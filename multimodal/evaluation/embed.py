@@ -27,6 +27,8 @@ from multimodal.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
+_FACTS = ("texts", "languages", "label")
+
 
 @dataclass(frozen=True)
 class Embedder:
@@ -51,7 +53,8 @@ class Embedder:
         self, data: config.Data, extra: Sequence[str] = (), data_dir: str = ""
     ) -> tuple[np.ndarray, list[dict[str, Any]], int]:
         """Embeddings [examples, embed] of every readable example in the order of the source; one
-        dictionary each of `position`, `texts`, `label`, `extra`; and how many were broken."""
+        dictionary each of `position`, `texts`, `languages`, `label`, `extra`; and how many were
+        broken."""
         start, stop = self._own_rows()
         mine: dict[int, dict[str, Any]] = {}
         broken: dict[str, str] = {}
@@ -86,7 +89,7 @@ class Embedder:
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings [texts, embed]; equal texts are embedded once, so theirs are equal too."""
         different, where = np.unique(np.array(texts, dtype=object), return_inverse=True)
-        tokenizer = load_tokenizer(self.preprocessing.tokenizer)
+        tokenizer = load_tokenizer(self.preprocessing.tokenizer, self.preprocessing.pad_id)
         start, stop = self._own_rows()
 
         def ids() -> Iterator[np.ndarray]:
@@ -138,7 +141,7 @@ def _part(local: np.ndarray, start: int, index: tuple[slice, ...]) -> np.ndarray
 
 
 def _facts(batch: dict[str, Any], slot: int, extra: Sequence[str]) -> dict[str, Any]:
-    facts = {name: batch[name][slot] for name in ("texts", "label", *extra) if name in batch}
+    facts = {name: batch[name][slot] for name in (*_FACTS, *extra) if name in batch}
     return {name: v.item() if isinstance(v, np.generic) else v for name, v in facts.items()}
 
 

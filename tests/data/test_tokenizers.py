@@ -94,8 +94,8 @@ def test_wrong_names_end_in_one_line(tmp_path, vocabulary):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UserError, match="cannot read"):
         load_tokenizer(str(tmp_path / "broken.json"))
-    without = vocabulary.read_text().replace("</s>", "<x>")
-    (tmp_path / "without.json").write_text(without)
+    without = json.loads(vocabulary.read_text().replace("</s>", "<x>")) | {"post_processor": None}
+    (tmp_path / "without.json").write_text(json.dumps(without))
     tokenizer = load_tokenizer(str(tmp_path / "without.json"))
     with pytest.raises(UserError, match="no end token; set it to False"):
         tokenizer.encode_batch(["red"], 4)

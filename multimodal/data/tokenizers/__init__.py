@@ -1,0 +1,15 @@
+"""Texts to token ids: UTF-8 bytes, any `tokenizer.json`, or a SentencePiece `.model`."""
+
+from multimodal.data.tokenizers.file import FileTokenizer
+from multimodal.data.tokenizers.load import load_tokenizer
+from multimodal.data.tokenizers.spm import SentencePieceTokenizer
+from multimodal.data.tokenizers.tokenizer import Tokenizer
+from multimodal.data.tokenizers.utf8 import ByteTokenizer
+
+__all__ = [
+    "ByteTokenizer",
+    "FileTokenizer",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "load_tokenizer",
+]
