@@ -146,12 +146,14 @@ def _check_task(task: settings.Task, model: settings.Model, where: str) -> None:
     _check_fields(task.data, ("image", "text"), f"{where}.data.fields: training")
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
-            _check_contrast(objective, model, f"{where}.objectives.{name}")
+            _check_contrast(objective, task.data, model, f"{where}.objectives.{name}")
         if hasattr(objective, "rate"):
             _share(objective, f"{where}.objectives.{name}", "rate")
 
 
-def _check_contrast(objective: settings.Contrastive, model: settings.Model, where: str) -> None:
+def _check_contrast(
+    objective: settings.Contrastive, data: settings.Data, model: settings.Model, where: str
+) -> None:
     _require(
         isinstance(model, settings.DualEncoder | settings.CoCa),
         f"{where}: contrastive compares two towers; config.model ({model.kind}) has none",
@@ -169,6 +171,8 @@ def _check_contrast(objective: settings.Contrastive, model: settings.Model, wher
         "-10.0",
     )
     _positive(objective, where, "chunk")
+    if objective.positives != "own":
+        _check_fields(data, (objective.positives,), f"{where}.positives: the objective")
 
 
 def _check_pair(pair: tuple[str, str], model: settings.Model, where: str) -> None:

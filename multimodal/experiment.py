@@ -66,18 +66,22 @@ class Experiment:
             self.shardings,
         )
 
-    def abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """What a step is given: shapes, dtypes and shardings of a global batch."""
+    def abstract_batch(self, task: str | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a step of a task (None: the first) is given: shapes, dtypes and shardings of a
+        global batch."""
         size, p = self.config.batch_size, self.config.preprocessing
-        shapes = {
-            "image": ((size, p.image_size, p.image_size, 3), np.uint8),
-            "text": ((size, p.length), np.int32),
-            "valid": ((size,), np.bool_),
+        entries = {
+            "image": ((p.image_size, p.image_size, 3), np.uint8),
+            "text": ((p.length,), np.int32),
+            "label": ((), np.int32),
+            "valid": ((), np.bool_),
         }
+        fields = self.tasks[task or next(iter(self.tasks))].data.fields
         sharding = batch_sharding(self.mesh)
         return {
-            name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
-            for name, (shape, dtype) in shapes.items()
+            name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharding)
+            for name, (shape, dtype) in entries.items()
+            if name in (*fields, "valid")
         }
 
     def batches(self, task: str, start_batch: int = 0) -> Batches:
@@ -185,8 +189,9 @@ def _check_reads(config: Config, experiment: Experiment) -> None:
     def forward(params: Params, batch: dict) -> dict:
         return experiment.model.bind(params)(batch)
 
-    given = jax.eval_shape(forward, experiment.model.shapes(), experiment.abstract_batch())
     for task, settings_of in config.tasks.items():
+        batch = experiment.abstract_batch(task)
+        given = jax.eval_shape(forward, experiment.model.shapes(), batch)
         for name, objective in experiment.tasks[task].objectives.items():
             for entry in objective.reads:
                 if entry not in given:

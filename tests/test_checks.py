@@ -9,6 +9,7 @@ from tests.toy import replace, toy_config
 IMAGE, TEXT = "model__towers__image__transformer__", "model__towers__text__transformer__"
 CUDNN = {"dtype": "bfloat16", IMAGE + "attention": "cudnn"}
 MATCHING = "tasks__pairs__objectives__matching__"
+CONTRASTIVE = "tasks__pairs__objectives__contrastive__"
 
 # Family, settings, what the line has to say.
 REFUSED = [
@@ -23,6 +24,7 @@ REFUSED = [
     ("prefix_lm", {"model__decoder__causal": True}, "prefix_lm says itself who sees whom"),
     ("uniter", {"model__transformer__causal": True}, "uniter says itself who sees whom"),
     ("uniter", {MATCHING + "rate": 1.5}, "matching.rate=1.5"),
+    ("dual_encoder", {CONTRASTIVE + "positives": "label"}, "reads 'label'; given: image, text"),
     ("dual_encoder", CUDNN | {"dtype": "float32"}, "set config.dtype=bfloat16"),
     ("dual_encoder", CUDNN | {IMAGE + "attention_dropout": 0.1}, "has no dropout"),
     ("dual_encoder", CUDNN | {IMAGE + "heads": 16}, "width / heads = 4"),
