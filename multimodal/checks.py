@@ -28,8 +28,12 @@ def check(config: Config) -> None:
         _check_towers(config.model)
     if isinstance(config.model, settings.CoCa):
         _check_captioner(config.model)
+    if isinstance(config.model, settings.Siglip2):
+        _check_siglip2(config.model)
     if isinstance(config.model, settings.PrefixLM):
-        _check_gives_tokens(config.model.image)
+        _check_gives_tokens(config.model.image, "image")
+    if isinstance(config.model, settings.Bert):
+        _check_gives_tokens(config.model.text, "text")
     _require(bool(config.tasks), "config.tasks: a run needs at least one task")
     for name, task in config.tasks.items():
         _check_task(task, config.model, f"config.tasks.{name}")
@@ -65,11 +69,14 @@ def _check_part(part: Any, path: str, preprocessing: Preprocessing) -> None:
 def _check_stack(stack: settings.Transformer, path: str, config: Config) -> None:
     model = config.model
     _require(
-        not stack.cross_attention or (isinstance(model, settings.CoCa) and stack is model.decoder),
-        f"{path}.cross_attention=True: nothing is handed to it; only the decoder of coca has it",
+        not stack.cross_attention or _reads_picture(stack, model),
+        f"{path}.cross_attention=True: nothing is handed to it; only the decoder of coca and of "
+        "siglip2 has it",
     )
+    masked = isinstance(model, settings.PrefixLM | settings.Uniter | settings.Bert)
+    masked |= isinstance(model, settings.Siglip2) and stack is model.decoder
     _require(
-        not stack.causal or not isinstance(model, settings.PrefixLM | settings.Uniter),
+        not (masked and stack.causal),
         f"{path}.causal=True: {model.kind} says itself who sees whom",
     )
     if stack.attention == "cudnn":
@@ -88,12 +95,16 @@ def _check_stack(stack: settings.Transformer, path: str, config: Config) -> None
         )
 
 
-def _check_gives_tokens(image: settings.ImageTower) -> None:
+def _reads_picture(stack: settings.Transformer, model: settings.Model) -> bool:
+    return isinstance(model, settings.CoCa | settings.Siglip2) and stack is model.decoder
+
+
+def _check_gives_tokens(tower: settings.ImageTower | settings.TextTower, where: str) -> None:
     """The tower's own pooler and projection would be made and never used."""
     for name in ("pooler", "projection"):
         _require(
-            getattr(image, name) == "none",
-            f"config.model.image.{name}={getattr(image, name)!r}: this model reads the picture's "
+            getattr(tower, name) == "none",
+            f"config.model.{where}.{name}={getattr(tower, name)!r}: this model reads the {where}'s "
             "tokens; set it to 'none'",
         )
 
@@ -114,7 +125,7 @@ def _check_towers(model: settings.DualEncoder) -> None:
 
 def _check_captioner(model: settings.CoCa) -> None:
     _positive(model, "config.model", "embed", "queries", "pooler_heads")
-    _check_gives_tokens(model.image)
+    _check_gives_tokens(model.image, "image")
     text, decoder, width = model.text.transformer, model.decoder, model.image.transformer.width
     for where, stack in (("text.transformer", text), ("decoder", decoder)):
         _require(
@@ -130,6 +141,18 @@ def _check_captioner(model: settings.CoCa) -> None:
         width % model.pooler_heads == 0,
         f"config.model.pooler_heads={model.pooler_heads} does not divide "
         f"config.model.image.transformer.width={width}",
+    )
+    _require(
+        model.decoder.cross_attention,
+        "config.model.decoder.cross_attention=False: it is how the decoder sees the image",
+    )
+
+
+def _check_siglip2(model: settings.Siglip2) -> None:
+    kinds = {name: tower.kind for name, tower in model.towers.items()}
+    _require(
+        kinds == {"image": "image", "text": "text"},
+        f"config.model.towers={', '.join(kinds)}: siglip2 has the two towers image and text",
     )
     _require(
         model.decoder.cross_attention,
@@ -185,20 +208,59 @@ def _check_evaluator(
     evaluator: settings.Evaluator, name: str, model: settings.Model, where: str
 ) -> None:
     _require("/" not in name, f"{where}: a name may not hold a slash")
+    _positive(evaluator, where, "every", "batch_size")
+    towers = {"image", "text"} if evaluator.kind in ("retrieval", "zero_shot") else {"image"}
     _require(
         isinstance(model, settings.DualEncoder | settings.CoCa)
-        and {"image", "text"} <= set(_tower_names(model)),
-        f"{where}: {evaluator.kind} compares a tower 'image' with a tower 'text', which "
+        and towers <= set(_tower_names(model)),
+        f"{where}: {evaluator.kind} needs the towers {' and '.join(sorted(towers))}, which "
         f"config.model ({model.kind}) does not have",
     )
-    _positive(evaluator, where, "every", "batch_size")
-    second = "label" if isinstance(evaluator, settings.ZeroShot) else "text"
+    second = "text" if isinstance(evaluator, settings.Retrieval) else "label"
     _check_fields(evaluator.data, ("image", second), f"{where}.data.fields: {evaluator.kind}")
-    if isinstance(evaluator, settings.ZeroShot):
-        _require(len(evaluator.classes) > 1, f"{where}.classes: name at least two")
-        _require(bool(evaluator.templates), f"{where}.templates: give at least one")
-        for template in evaluator.templates:
-            _require("{}" in template, f"{where}.templates: {template!r} has no {{}} for the name")
+    match evaluator:
+        case settings.Retrieval():
+            _require(
+                evaluator.by is None or evaluator.languages == "together",
+                f"{where}.by={evaluator.by!r}: not with languages='apart'",
+            )
+        case settings.ZeroShot():
+            _check_prompts(evaluator, where)
+        case settings.LinearProbe() | settings.KNN():
+            _check_probe(evaluator, where)
+
+
+def _check_prompts(evaluator: settings.ZeroShot, where: str) -> None:
+    classes, labels = evaluator.classes, evaluator.labels
+    _require(len(classes) != 1, f"{where}.classes: name at least two")
+    _require(
+        not labels or len(labels) == len(classes),
+        f"{where}.labels: {len(labels)} labels for {len(classes)} classes",
+    )
+    _require(bool(evaluator.templates), f"{where}.templates: give at least one")
+    for template in evaluator.templates:
+        _require(
+            "{}" in template or "{c}" in template,
+            f"{where}.templates: {template!r} has no {{}} for the name",
+        )
+
+
+def _check_probe(evaluator: settings.LinearProbe | settings.KNN, where: str) -> None:
+    if evaluator.train is None:
+        _require(
+            evaluator.data.holdout is not None,
+            f"{where}: {evaluator.kind} needs examples to train on: {where}.train, or "
+            f"{where}.data.holdout",
+        )
+    else:
+        fields = f"{where}.train.fields: {evaluator.kind}"
+        _check_fields(evaluator.train, ("image", "label"), fields)
+    if isinstance(evaluator, settings.LinearProbe):
+        _require(bool(evaluator.c), f"{where}.c: give at least one")
+        for c in evaluator.c:
+            _require(c > 0, f"{where}.c={c}: must be positive")
+    else:
+        _positive(evaluator, where, "k", "temperature")
 
 
 def _check_fields(data: settings.Data, wanted: tuple[str, ...], who: str) -> None:

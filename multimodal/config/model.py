@@ -32,11 +32,16 @@ class Transformer:
 
 @dataclass(frozen=True)
 class ImageTower:
-    """Vision Transformer (Dosovitskiy et al. 2021) with the variations of CLIP and SigLIP."""
+    """Vision Transformer (Dosovitskiy et al. 2021) with the variations of CLIP and SigLIP.
+
+    With `max_patches`, pictures keep their aspect ratio and have up to so many patches each; the
+    positions of the square of `image_size` are resized to each (NaFlex, Tschannen et al. 2025).
+    """
 
     kind: Literal["image"] = "image"
     image_size: int = 224
     patch_size: int = 16
+    max_patches: int | None = None
     patch_bias: bool = True
     class_token: bool = False
     pre_norm: bool = False
@@ -49,7 +54,10 @@ class ImageTower:
 
 @dataclass(frozen=True)
 class TextTower:
-    """Transformer over token ids; `argmax` pools at the largest id, `end` at the first `end_id`."""
+    """Transformer over token ids; `argmax` pools at the largest id, `end` at the first `end_id`.
+
+    BERT's has `token_types`, `embedding_norm`, a post-norm stack and no `final_norm`.
+    """
 
     kind: Literal["text"] = "text"
     vocab_size: int = 32000
@@ -58,6 +66,9 @@ class TextTower:
     end_id: int = 2
     pad_id: int = 0
     mask_padding: bool = False
+    token_types: int = 0
+    embedding_norm: bool = False
+    final_norm: bool = True
     projection: Literal["none", "linear", "linear_bias"] = "linear_bias"
     transformer: Transformer = field(default_factory=Transformer)
 
@@ -76,6 +87,15 @@ class DualEncoder:
 
 
 @dataclass(frozen=True)
+class Siglip2(DualEncoder):
+    """A dual encoder of the towers `image` and `text` with a decoder that reads the text off the
+    picture's tokens (Tschannen et al. 2025); it is used in training alone."""
+
+    kind: Literal["siglip2"] = "siglip2"
+    decoder: Transformer = field(default_factory=lambda: Transformer(depth=6, cross_attention=True))
+
+
+@dataclass(frozen=True)
 class CoCa:
     """Contrastive captioner (Yu et al. 2022): unimodal then multimodal half of one text decoder."""
 
@@ -88,6 +108,14 @@ class CoCa:
     pooler_heads: int = 8
     logit_scale_init: float = 2.6592600
     logit_scale_max: float | None = 4.6051702
+
+
+@dataclass(frozen=True)
+class Bert:
+    """Masked words and next sentences over one text encoder (Devlin et al. 2019)."""
+
+    text: TextTower
+    kind: Literal["bert"] = "bert"
 
 
 @dataclass(frozen=True)
@@ -114,4 +142,4 @@ class PrefixLM:
     length: int = 64
 
 
-Model = DualEncoder | CoCa | Uniter | PrefixLM
+Model = DualEncoder | Siglip2 | CoCa | Bert | Uniter | PrefixLM

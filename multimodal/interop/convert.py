@@ -47,7 +47,11 @@ def import_weights(
     table = _table(layout)
     shapes = model.shapes()
     expected = jax.eval_shape(functools.partial(_export, layout, table), shapes)
-    given = {name: x for name, x in weights.items() if name not in table.ignored}
+    for copy, name in table.tied.items():
+        if copy in weights and not np.array_equal(weights[copy], weights.get(name)):
+            raise UserError(f"{layout} weights: {copy} differs from {name}, to which it is tied")
+    passed_over = {*table.ignored, *table.tied}
+    given = {name: x for name, x in weights.items() if name not in passed_over}
     _same_names(layout, given, expected)
     for name, leaf in expected.items():
         if given[name].shape != leaf.shape:

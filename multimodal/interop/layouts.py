@@ -22,10 +22,12 @@ class Row(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A table, and the names of tensors that are no weights (position ids, sizes)."""
+    """A table; the names of tensors that are no weights (position ids, sizes); and those of copies,
+    each with the tensor that it is tied to, which may be there and are not written."""
 
     rows: tuple[Row, ...]
     ignored: tuple[str, ...] = ()
+    tied: dict[str, str] = {}
 
 
 def _linear(theirs: str, ours: str) -> list[Row]:
@@ -79,10 +81,10 @@ HUGGING_FACE_TEXT = (
     *_block("text_model.encoder.layers.{i}", TEXT, HUGGING_FACE_BLOCK),
     *_norm("text_model.final_layer_norm", f"{TEXT}/final_norm"),
 )
+HUGGING_FACE_PATCHES = Row(
+    "vision_model.embeddings.patch_embedding.weight", f"{IMAGE}/patches/linear/kernel", "patch"
+)
 HUGGING_FACE_IMAGE = (
-    Row(
-        "vision_model.embeddings.patch_embedding.weight", f"{IMAGE}/patches/linear/kernel", "patch"
-    ),
     Row("vision_model.embeddings.position_embedding.weight", f"{IMAGE}/positions/position"),
     *_block("vision_model.encoder.layers.{i}", IMAGE, HUGGING_FACE_BLOCK),
     *_norm("vision_model.post_layernorm", f"{IMAGE}/final_norm"),
@@ -95,6 +97,7 @@ HUGGING_FACE_BUFFERS = (
 HUGGING_FACE_CLIP = Layout(
     (
         *HUGGING_FACE_TEXT,
+        HUGGING_FACE_PATCHES,
         *HUGGING_FACE_IMAGE,
         Row("vision_model.embeddings.class_embedding", f"{IMAGE}/class_token/token", "one_more"),
         *_norm("vision_model.pre_layrnorm", f"{IMAGE}/pre_norm"),
@@ -107,6 +110,7 @@ HUGGING_FACE_CLIP = Layout(
 
 HUGGING_FACE_SIGLIP = Layout(
     (
+        HUGGING_FACE_PATCHES,
         *HUGGING_FACE_TEXT,
         *_linear("text_model.head", f"{TEXT}/projection"),
         *HUGGING_FACE_IMAGE,
@@ -123,6 +127,11 @@ HUGGING_FACE_SIGLIP = Layout(
         Row("logit_bias", f"{TEMPERATURE}/bias", "one_less"),
     ),
     HUGGING_FACE_BUFFERS,
+)
+
+# NaFlex: patches come cut, so that theirs is a linear map too.
+HUGGING_FACE_SIGLIP2 = HUGGING_FACE_SIGLIP._replace(
+    rows=(HUGGING_FACE_PATCHES._replace(transform="linear"), *HUGGING_FACE_SIGLIP.rows[1:])
 )
 
 OPENAI_BLOCK = {
@@ -202,9 +211,44 @@ HUGGING_FACE_VIT_5 = _vit(
     },
 )
 
+HUGGING_FACE_BERT = Layout(
+    (
+        Row("bert.embeddings.word_embeddings.weight", "text/tokens/table"),
+        Row("bert.embeddings.position_embeddings.weight", "text/positions/position"),
+        Row("bert.embeddings.token_type_embeddings.weight", "text/types"),
+        *_norm("bert.embeddings.LayerNorm", "text/embedding_norm"),
+        *_block(
+            "bert.encoder.layer.{i}",
+            "text",
+            {
+                "attention/query": "attention.self.query",
+                "attention/key": "attention.self.key",
+                "attention/value": "attention.self.value",
+                "attention/out": "attention.output.dense",
+                "attention_norm": "attention.output.LayerNorm",
+                "mlp/up": "intermediate.dense",
+                "mlp/down": "output.dense",
+                "mlp_norm": "output.LayerNorm",
+            },
+        ),
+        *_linear("bert.pooler.dense", "pair_head/pooler"),
+        *_linear("cls.predictions.transform.dense", "word_head/dense"),
+        *_norm("cls.predictions.transform.LayerNorm", "word_head/norm"),
+        Row("cls.predictions.bias", "word_head/bias"),
+        *_linear("cls.seq_relationship", "pair_head/match"),
+    ),
+    ("bert.embeddings.position_ids",),
+    {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+)
+
 LAYOUTS: dict[str, Layout] = {
+    "huggingface_bert": HUGGING_FACE_BERT,
     "huggingface_clip": HUGGING_FACE_CLIP,
     "huggingface_siglip": HUGGING_FACE_SIGLIP,
+    "huggingface_siglip2": HUGGING_FACE_SIGLIP2,
     "huggingface_vit": HUGGING_FACE_VIT,
     "huggingface_vit_5": HUGGING_FACE_VIT_5,
     "openai_clip": OPENAI_CLIP,

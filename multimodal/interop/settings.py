@@ -1,9 +1,11 @@
 """Settings of other people's models as ours: what stands in their config.json, and what goes
 without saying there (pooling, norms, preprocessing)."""
 
+import dataclasses
+import math
 from typing import Any
 
-from multimodal.config import DualEncoder, ImageTower, TextTower, Transformer
+from multimodal.config import Bert, DualEncoder, ImageTower, Model, TextTower, Transformer
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 
@@ -18,7 +20,7 @@ ACTIVATIONS = {
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-Settings = tuple[DualEncoder, Preprocessing]
+Settings = tuple[Model, Preprocessing]
 
 
 def huggingface_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
@@ -129,6 +131,27 @@ def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json"
     return model, preprocessing
 
 
+def huggingface_siglip2(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of a Siglip2Model (NaFlex), from its config.json. The number of patches of a picture is not
+    said there: it is set to that of the learnt grid, and may be another."""
+    vision = config["vision_config"]
+    patch, patches = vision.get("patch_size", 16), vision.get("num_patches", 256)
+    square = vision | {"patch_size": patch, "image_size": math.isqrt(patches) * patch}
+    model, preprocessing = huggingface_siglip(config | {"vision_config": square}, tokenizer)
+    image = dataclasses.replace(model.towers["image"], max_patches=patches)
+    # Gemma's numbers, where theirs are left out.
+    text = dataclasses.replace(
+        model.towers["text"],
+        vocab_size=config["text_config"].get("vocab_size", 256000),
+        pad_id=config["text_config"].get("pad_token_id", 0),
+    )
+    flexible = {"max_patches": patches, "patch_size": patch, "interpolation": "bilinear"}
+    return (
+        dataclasses.replace(model, towers={"image": image, "text": text}),
+        dataclasses.replace(preprocessing, **flexible),
+    )
+
+
 def huggingface_vit(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
     """Of a ViTForImageClassification: one tower, whose embedding is the logits."""
     classes = config.get("num_labels") or len(config.get("id2label", ())) or 2
@@ -148,9 +171,41 @@ def huggingface_vit(config: dict[str, Any], tokenizer: str = "tokenizer.json") -
     return DualEncoder({"image": tower}, embed=classes, pairs=()), preprocessing
 
 
+def huggingface_bert(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of a BertForPreTraining, from its config.json."""
+    length = config.get("max_position_embeddings", 512)
+    rates = {
+        "dropout": config.get("hidden_dropout_prob", 0.1),
+        "attention_dropout": config.get("attention_probs_dropout_prob", 0.1),
+    }
+    text = TextTower(
+        vocab_size=config.get("vocab_size", 30522),
+        length=length,
+        pooler="none",
+        pad_id=config.get("pad_token_id", 0),
+        mask_padding=True,
+        token_types=config.get("type_vocab_size", 2),
+        embedding_norm=True,
+        final_norm=False,
+        projection="none",
+        transformer=_transformer(
+            config,
+            (768, 12, 12, 3072),
+            init="bert",
+            act="gelu",
+            eps=1e-12,
+            norm_position="post",
+            **rates,
+        ),
+    )
+    return Bert(text), Preprocessing(tokenizer=tokenizer, length=length)
+
+
 SETTINGS = {
+    "huggingface_bert": huggingface_bert,
     "huggingface_clip": huggingface_clip,
     "huggingface_siglip": huggingface_siglip,
+    "huggingface_siglip2": huggingface_siglip2,
     "huggingface_vit": huggingface_vit,
     "huggingface_vit_5": huggingface_vit,
     "openai_clip": openai_clip,

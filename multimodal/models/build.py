@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from multimodal import config
+from multimodal.models.bert import Bert
 from multimodal.models.coca import CoCa
 from multimodal.models.dual_encoder import DualEncoder
 from multimodal.models.prefix_lm import PrefixLM
@@ -16,6 +17,7 @@ from multimodal.preprocessing import Preprocessing
 MODELS = {
     config.DualEncoder: DualEncoder,
     config.CoCa: CoCa,
+    config.Bert: Bert,
     config.Uniter: Uniter,
     config.PrefixLM: PrefixLM,
 }

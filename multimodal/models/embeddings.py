@@ -36,11 +36,16 @@ class PatchEmbed(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         # [batch, height, width, 3] -> [batch, length, embed]
-        if images.dtype == jnp.uint8:
-            mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
-            images = (images.astype(jnp.float32) / 255 - mean) / std
         p = self.patch_size
-        patches = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=p, q=p)
+        return self.embed(rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=p, q=p))
+
+    def embed(self, patches: jax.Array) -> jax.Array:
+        # [batch, length, patch * patch * 3] -> [batch, length, embed]
+        if patches.dtype == jnp.uint8:
+            mean, std = (
+                jnp.tile(jnp.asarray(x), self.patch_size**2) for x in (self.mean, self.std)
+            )
+            patches = (patches.astype(jnp.float32) / 255 - mean) / std
         return constrain(self.linear(patches.astype(self.dtype)), "batch", "length", None)
 
 
@@ -81,6 +86,49 @@ class Positions(nnx.Module):
             )
         rows = jax.lax.dynamic_slice_in_dim(table, start, x.shape[1])
         return x + rows.astype(x.dtype)
+
+
+class GridPositions(nnx.Module):
+    """A learnt vector a cell of a square grid, resized to the grid of each picture."""
+
+    def __init__(self, side: int, width: int, init: Initializer, *, rngs: nnx.Rngs):
+        self.side = side
+        self.position = parameter(init, rngs, (side * side, width), (None, "embed"))
+
+    def __call__(self, x: jax.Array, grid: jax.Array) -> jax.Array:
+        # [batch, length, embed], grid [batch, 2]: rows and columns
+        weights = grid_weights(grid, x.shape[1], self.side)
+        weights = constrain(weights, "batch", "length", None)
+        return x + (weights @ self.position[...]).astype(x.dtype)
+
+
+def real_patches(grid: jax.Array, length: int) -> jax.Array:
+    """Where the patches of grids [batch, 2] end and padding begins: bool [batch, length]."""
+    return jnp.arange(length) < grid.prod(axis=-1)[:, None]
+
+
+def grid_weights(grid: jax.Array, length: int, side: int) -> jax.Array:
+    """The share that each cell of a square grid has in each cell of others, when it is resized to
+    `grid` [batch, 2] rows and columns: [batch, length, side * side], each row adding up to 1.
+
+    Cells are counted row by row; padding is given those of the first one.
+    """
+    columns = jnp.maximum(grid[:, 1:], 1)
+    cells = jnp.where(real_patches(grid, length), jnp.arange(length), 0)  # [batch, length]
+    by_row = _axis_weights(cells // columns, grid[:, :1], side)
+    by_column = _axis_weights(cells % columns, grid[:, 1:], side)
+    weights = by_row[..., :, None] * by_column[..., None, :]
+    return weights.reshape(*cells.shape, side * side)
+
+
+def _axis_weights(index: jax.Array, size: jax.Array, side: int) -> jax.Array:
+    """Triangle filter from `side` points to `size`, widened to the step when shrinking, as
+    antialiased bilinear resizing has it: [..., side] at each `index`."""
+    step = side / jnp.maximum(size, 1).astype(jnp.float32)
+    centre = (index + 0.5) * step
+    distance = (jnp.arange(side) + 0.5 - centre[..., None]) / jnp.maximum(step, 1)[..., None]
+    weights = jnp.maximum(1 - jnp.abs(distance), 0)
+    return weights / weights.sum(-1, keepdims=True)
 
 
 class ClassToken(nnx.Module):

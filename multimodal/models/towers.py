@@ -7,13 +7,15 @@ from flax import nnx
 from multimodal.config import ImageTower, TextTower, Transformer
 from multimodal.models.embeddings import (
     ClassToken,
+    GridPositions,
     PatchEmbed,
     Positions,
     TokenEmbed,
     drop_patches,
+    real_patches,
 )
 from multimodal.models.initializers import block_init, edge_init
-from multimodal.models.layers import LayerNorm, Linear, dropout, fold
+from multimodal.models.layers import LayerNorm, Linear, dropout, fold, parameter
 from multimodal.models.poolers import MapPooler, mean_pool, pool_at
 from multimodal.models.stack import Stack
 from multimodal.preprocessing import Preprocessing
@@ -59,8 +61,12 @@ class VisionTower(nnx.Module):
         self.class_token = (
             ClassToken(t.width, init.class_token, rngs=rngs) if s.class_token else None
         )
-        length = (s.image_size // s.patch_size) ** 2 + s.class_token
-        self.positions = Positions(length, t.width, init.image_position, rngs=rngs)
+        side = s.image_size // s.patch_size
+        if s.max_patches is None:
+            length = side**2 + s.class_token
+            self.positions = Positions(length, t.width, init.image_position, rngs=rngs)
+        else:
+            self.positions = GridPositions(side, t.width, init.image_position, rngs=rngs)
         self.pre_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.pre_norm else None
         self.stack = Stack(t, rngs=rngs)
         self.final_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.final_norm else None
@@ -69,18 +75,27 @@ class VisionTower(nnx.Module):
 
     def __call__(
         self,
-        images: jax.Array,  # [batch, height, width, 3], uint8 or normalised float
+        images: jax.Array | dict,  # [batch, height, width, 3], uint8 or normalised float
         *,
         key: jax.Array | None = None,
         capture: tuple[str, ...] = (),
     ) -> dict:
         """{"embedding": [batch, embed], "tokens": [batch, length, width], captured ...}; no
-        embedding with pooler "none"."""
-        s = self.settings
-        x = self.patches(images)
-        if self.class_token is not None:
-            x = self.class_token(x)
-        x = self.positions(x)
+        embedding with pooler "none".
+
+        With `max_patches`, `images` are {"patches": [batch, max_patches, patch * patch * 3],
+        "grid": [batch, 2], their rows and columns of patches}, and "mask" [batch, max_patches]
+        of the outputs says which tokens are real.
+        """
+        s, real = self.settings, None
+        if s.max_patches is None:
+            x = self.patches(images)
+            if self.class_token is not None:
+                x = self.class_token(x)
+            x = self.positions(x)
+        else:
+            x = self.positions(self.patches.embed(images["patches"]), images["grid"])
+            real = real_patches(images["grid"], x.shape[1])
         if s.patch_dropout > 0:
             start = int(s.class_token)
             kept = drop_patches(x[:, start:], s.patch_dropout, fold(key, 0))
@@ -88,15 +103,18 @@ class VisionTower(nnx.Module):
         if self.pre_norm is not None:
             x = self.pre_norm(x)
         x = dropout(x, s.transformer.dropout, fold(key, 1))
-        x, captured = self.stack(x, key=fold(key, 2), capture=capture)
+        keys = None if real is None else real[:, None, None, :]
+        x, captured = self.stack(x, mask=keys, key=fold(key, 2), capture=capture)
         norm = self.final_norm or (lambda x: x)
         outputs = {"tokens": norm(x), **captured}
+        if real is not None:
+            outputs["mask"] = real
         if s.pooler == "none":
             return outputs
         if s.pooler == "class":
             pooled = norm(x[:, 0])
         else:
-            pooled = self.pooler(norm(x)) if s.pooler == "map" else mean_pool(norm(x), None)
+            pooled = (self.pooler if s.pooler == "map" else mean_pool)(norm(x), real)
         outputs["embedding"] = pooled if self.projection is None else self.projection(pooled)
         return outputs
 
@@ -110,8 +128,14 @@ class LanguageTower(nnx.Module):
         init = edge_init(t.init, t.width)
         self.tokens = TokenEmbed(s.vocab_size, t.width, init.token, dtype=dtype, rngs=rngs)
         self.positions = Positions(s.length, t.width, init.text_position, rngs=rngs)
+        kinds = s.token_types
+        axes = (None, "embed")
+        self.types = parameter(init.token, rngs, (kinds, t.width), axes) if kinds else None
+        self.embedding_norm = (
+            LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.embedding_norm else None
+        )
         self.stack = Stack(t, rngs=rngs)
-        self.final_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs)
+        self.final_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.final_norm else None
         self.projection = _projection(s.projection, t.width, embed, init, rngs)
 
     def __call__(
@@ -119,6 +143,7 @@ class LanguageTower(nnx.Module):
         ids: jax.Array,  # [batch, length]
         *,
         mask: jax.Array | None = None,  # [batch, length], True at real tokens
+        types: jax.Array | None = None,  # [batch, length], all 0 by default
         key: jax.Array | None = None,
         capture: tuple[str, ...] = (),
     ) -> dict:
@@ -127,16 +152,22 @@ class LanguageTower(nnx.Module):
         if mask is None and s.mask_padding:
             mask = ids != s.pad_id
         x = self.positions(self.tokens(ids))
+        if self.types is not None:
+            table = self.types[...].astype(x.dtype)
+            x = x + (table[0] if types is None else table[types])
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
         x = dropout(x, s.transformer.dropout, fold(key, 0))
         keys = None if mask is None else mask[:, None, None, :]
         x, captured = self.stack(x, mask=keys, key=fold(key, 1), capture=capture)
-        outputs = {"tokens": self.final_norm(x), **captured}
+        norm = self.final_norm or (lambda x: x)
+        outputs = {"tokens": norm(x), **captured}
         if s.pooler == "none":
             return outputs
         if s.pooler == "mean":
             pooled = mean_pool(outputs["tokens"], mask)
         else:
-            pooled = self.final_norm(pool_at(x, self._position(ids)))
+            pooled = norm(pool_at(x, self._position(ids)))
         outputs["embedding"] = pooled if self.projection is None else self.projection(pooled)
         return outputs
 

@@ -7,9 +7,10 @@ from einops import rearrange
 from flax import nnx
 
 from multimodal import config
+from multimodal.models.bert import PairHead, WordHead
 from multimodal.models.embeddings import PatchEmbed, Positions, TokenEmbed
-from multimodal.models.initializers import block_init, edge_init
-from multimodal.models.layers import ACTIVATIONS, LayerNorm, Linear, dropout, fold, parameter
+from multimodal.models.initializers import edge_init
+from multimodal.models.layers import LayerNorm, Linear, dropout, fold, parameter
 from multimodal.models.stack import Stack
 from multimodal.preprocessing import Preprocessing
 
@@ -38,7 +39,7 @@ class Uniter(nnx.Module):
         rngs: nnx.Rngs,
     ):
         s, t = settings, settings.transformer
-        init, blocks = edge_init(t.init, t.width), block_init(t)
+        init = edge_init(t.init, t.width)
         self.settings, self.pad_id = t, s.pad_id
         self.cells = s.image_size // s.region_size
 
@@ -62,14 +63,8 @@ class Uniter(nnx.Module):
         self.boxes = Linear(7, t.width, (None, "embed"), init.projection, rngs=rngs)
         self.region_norm, self.box_norm, self.image_norm = norm(), norm(), norm()
         self.stack = Stack(t, rngs=rngs)
-        dense = lambda: Linear(  # noqa: E731
-            t.width, t.width, ("embed", None), blocks.mlp_up.kernel, rngs=rngs
-        )
-        self.word_dense, self.head_norm = dense(), norm()
-        zeros = jax.nn.initializers.zeros
-        self.word_bias = parameter(zeros, rngs, (s.vocab_size,), ("vocab",))
-        self.pooler = dense()
-        self.match = Linear(t.width, 2, ("embed", None), init.projection, rngs=rngs)
+        self.word_head = WordHead(t, s.vocab_size, rngs=rngs)
+        self.pair_head = PairHead(t, rngs=rngs)
 
     def __call__(self, batch: dict, key: jax.Array | None = None) -> dict:
         ids, rate = batch["text"], self.settings.dropout
@@ -83,9 +78,7 @@ class Uniter(nnx.Module):
         x = dropout(jnp.concatenate([words, regions], axis=1), rate, fold(key, 0))
         real = jnp.concatenate([ids != self.pad_id, jnp.ones(regions.shape[:2], bool)], axis=1)
         x, _ = self.stack(x, mask=rearrange(real, "b k -> b 1 1 k"), key=fold(key, 1))
-        hidden = self.head_norm(ACTIVATIONS["gelu"](self.word_dense(x[:, : ids.shape[1]])))
-        pooled = jnp.tanh(self.pooler(x[:, 0]))
         return {
-            "word_logits": self.words.logits(hidden) + self.word_bias[...],
-            "match_logits": self.match(pooled).astype(jnp.float32),
+            "word_logits": self.word_head(x[:, : ids.shape[1]], self.words),
+            "match_logits": self.pair_head(x),
         }

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 
-from multimodal.config import DualEncoder
+from multimodal.config import Model as ModelSettings
+from multimodal.config import Transformer
 from multimodal.interop import export_weights, import_weights
 from multimodal.models.build import Model, build
 from multimodal.preprocessing import Preprocessing
@@ -15,19 +17,20 @@ HIDDEN = 2e-5  # absolute
 GRADIENT = 1e-4  # relative to the tensor's largest entry
 
 
-def unrolled(settings: DualEncoder, scan: bool) -> DualEncoder:
-    """The same towers with their stacks scanned or written out layer by layer."""
-    towers = {
-        name: dataclasses.replace(
-            tower, transformer=dataclasses.replace(tower.transformer, scan=scan)
-        )
-        for name, tower in settings.towers.items()
-    }
-    return dataclasses.replace(settings, towers=towers)
+def unrolled(part: Any, scan: bool) -> Any:
+    """The same settings with every stack scanned or written out layer by layer."""
+    if isinstance(part, Transformer):
+        return dataclasses.replace(part, scan=scan)
+    if isinstance(part, dict):
+        return {name: unrolled(inner, scan) for name, inner in part.items()}
+    if dataclasses.is_dataclass(part):
+        changed = {name: unrolled(inner, scan) for name, inner in vars(part).items()}
+        return dataclasses.replace(part, **changed)
+    return part
 
 
 def imported(
-    layout: str, weights: dict, settings: DualEncoder, preprocessing: Preprocessing, scan: bool
+    layout: str, weights: dict, settings: ModelSettings, preprocessing: Preprocessing, scan: bool
 ) -> tuple[Model, dict]:
     """The model and the reference's weights in it."""
     model = build(unrolled(settings, scan), preprocessing, "float32")

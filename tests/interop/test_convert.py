@@ -30,8 +30,10 @@ OPENAI = {
     "transformer_layers": 3,
 }
 CONFIGS = {
+    "huggingface_bert": TEXT,
     "huggingface_clip": TOWERS,
     "huggingface_siglip": TOWERS,
+    "huggingface_siglip2": TOWERS | {"vision_config": VISION | {"num_patches": 4}},
     "huggingface_vit": VISION | {"num_labels": 3},
     "huggingface_vit_5": VISION | {"num_labels": 3},
     "openai_clip": OPENAI,
@@ -121,6 +123,20 @@ def test_what_does_not_fit_is_named(change, message):
     change(theirs)
     with pytest.raises(UserError, match=message):
         import_weights("huggingface_clip", theirs, model)
+
+
+def test_tied_tensors_may_come_twice_but_not_differ():
+    layout, words = "huggingface_bert", "bert.embeddings.word_embeddings.weight"
+    model = model_of(layout)
+    theirs = export_weights(layout, random_params(model))
+    assert "cls.predictions.decoder.weight" not in theirs
+    ours = import_weights(layout, theirs, model)
+    theirs["cls.predictions.decoder.weight"] = theirs[words].copy()
+    again = import_weights(layout, theirs, model)
+    assert all(np.array_equal(ours[path], again[path]) for path in ours)
+    theirs["cls.predictions.decoder.weight"][3, 1] += 1
+    with pytest.raises(UserError, match=f"decoder.weight differs from {words}"):
+        import_weights(layout, theirs, model)
 
 
 def test_another_kind_of_model_is_refused():
