@@ -1,5 +1,5 @@
-"""Four families at toy size through the one trainer: `family=dual_encoder`, `coca`, `uniter` or
-`prefix_lm`. It shows how each is put together, and that a machine is set up.
+"""Five families at toy size through the one trainer: `family=dual_encoder`, `siglip2`, `coca`,
+`uniter` or `prefix_lm`. It shows how each is put together, and that a machine is set up.
 """
 
 from multimodal.recipe import parse_arg, resolve
@@ -22,6 +22,13 @@ MODELS = {
     "dual_encoder": {
         "embed": 32,
         "towers": {"image": image_tower(projection="linear"), "text": text_tower()},
+    },
+    "siglip2": {
+        "embed": 32,
+        "towers": {"image": image_tower(projection="linear"), "text": text_tower()},
+        "logit_scale_init": 2.3025851,
+        "logit_bias_init": -10.0,
+        "decoder": BLOCK | {"depth": 1, "cross_attention": True},
     },
     "coca": {
         "embed": 32,
@@ -50,6 +57,12 @@ MODELS = {
 # Objectives of each task: CoCa adds two over one forward pass, UNITER takes one a step.
 TASKS = {
     "dual_encoder": {"pairs": {"contrastive": {"kind": "contrastive"}}},
+    "siglip2": {
+        "captions": {
+            "contrastive": {"kind": "contrastive", "loss": "sigmoid"},
+            "captioning": {"kind": "decoder_captioning"},
+        }
+    },
     "coca": {
         "captions": {
             "contrastive": {"kind": "contrastive", "weight": 1.0},

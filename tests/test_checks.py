@@ -13,13 +13,15 @@ CONTRASTIVE = "tasks__pairs__objectives__contrastive__"
 
 # Family, settings, what the line has to say.
 REFUSED = [
-    ("dual_encoder", {TEXT + "cross_attention": True}, "only the decoder of coca has it"),
+    ("dual_encoder", {TEXT + "cross_attention": True}, "only the decoder of coca and of siglip2"),
     ("coca", {"model__text__transformer__cross_attention": True}, "text.transformer.cross_att"),
     ("coca", {"model__decoder__cross_attention": False}, "how the decoder sees the image"),
     ("coca", {"model__text__transformer__causal": False}, "text.transformer.causal=False"),
     ("coca", {"model__decoder__causal": False}, "decoder.causal=False"),
     ("coca", {"model__decoder__width": 128}, "width=64 differs from config.model.decoder.width"),
     ("coca", {"model__image__pooler": "map"}, "config.model.image.pooler='map'"),
+    ("siglip2", {"model__decoder__cross_attention": False}, "how the decoder sees the image"),
+    ("siglip2", {"model__decoder__causal": True}, "siglip2 says itself who sees whom"),
     ("prefix_lm", {"model__image__projection": "linear"}, "config.model.image.projection"),
     ("prefix_lm", {"model__decoder__causal": True}, "prefix_lm says itself who sees whom"),
     ("uniter", {"model__transformer__causal": True}, "uniter says itself who sees whom"),

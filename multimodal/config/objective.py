@@ -31,6 +31,17 @@ class Captioning:
 
 
 @dataclass(frozen=True)
+class DecoderCaptioning:
+    """Cross-entropy of the text, a share `parallel` of the examples without seeing any word of it;
+    the logits of `chunk` positions at a time."""
+
+    kind: Literal["decoder_captioning"] = "decoder_captioning"
+    weight: float = 1.0
+    parallel: float = 0.5
+    chunk: int = 8
+
+
+@dataclass(frozen=True)
 class MaskedLanguage:
     """Masked words (Devlin et al. 2019): of `rate`, 80 % masked, 10 % random, 10 % kept."""
 
@@ -48,4 +59,4 @@ class Matching:
     rate: float = 0.5
 
 
-Objective = Contrastive | Captioning | MaskedLanguage | Matching
+Objective = Contrastive | Captioning | DecoderCaptioning | MaskedLanguage | Matching

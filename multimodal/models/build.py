@@ -11,11 +11,13 @@ from multimodal.models.bert import Bert
 from multimodal.models.coca import CoCa
 from multimodal.models.dual_encoder import DualEncoder
 from multimodal.models.prefix_lm import PrefixLM
+from multimodal.models.siglip2 import Siglip2
 from multimodal.models.uniter import Uniter
 from multimodal.preprocessing import Preprocessing
 
 MODELS = {
     config.DualEncoder: DualEncoder,
+    config.Siglip2: Siglip2,
     config.CoCa: CoCa,
     config.Bert: Bert,
     config.Uniter: Uniter,

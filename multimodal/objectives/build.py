@@ -4,11 +4,12 @@ from multimodal import config
 from multimodal.objectives.matching import Matching
 from multimodal.objectives.objective import Objective, Vocabulary
 from multimodal.objectives.pairs import ContrastivePair
-from multimodal.objectives.tokens import Captioning, MaskedLanguage
+from multimodal.objectives.tokens import Captioning, DecoderCaptioning, MaskedLanguage
 
 OBJECTIVES = {
     config.Contrastive: ContrastivePair,
     config.Captioning: Captioning,
+    config.DecoderCaptioning: DecoderCaptioning,
     config.MaskedLanguage: MaskedLanguage,
     config.Matching: Matching,
 }

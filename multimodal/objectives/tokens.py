@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from multimodal import config
 from multimodal.errors import UserError
 from multimodal.objectives.objective import Batch, Metrics, Vocabulary
+from multimodal.parallel.rules import constrain
 
 
 def cross_entropy(
@@ -43,6 +44,44 @@ class Captioning:
     def _weights(self, batch: Batch) -> jax.Array:
         real = (batch["text"][:, 1:] != self.pad_id) & batch["valid"][:, None]
         return real.astype(jnp.float32)
+
+
+class DecoderCaptioning:
+    """Cross-entropy of every token of the text, mean over them; reads `caption_features`, whose row
+    i is to predict token i, and the table of words in `weights`.
+
+    A share `parallel` of the examples is predicted from no word (CapPa, Tschannen et al. 2023).
+    Logits exist for `chunk` positions at a time, forward and backward: those of a whole batch over
+    256,000 words would fill the device.
+    """
+
+    reads = ("caption_features", "weights")
+    joint = False
+
+    def __init__(self, settings: config.DecoderCaptioning, vocabulary: Vocabulary):
+        self.weight, self.parallel, self.chunk = settings.weight, settings.parallel, settings.chunk
+        self.pad_id = vocabulary.pad_id
+
+    def prepare(self, batch: Batch, key: jax.Array) -> Batch:
+        return batch | {"parallel": jax.random.uniform(key, batch["valid"].shape) < self.parallel}
+
+    def loss(self, outputs: dict, batch: Batch, whole: Batch) -> tuple[jax.Array, Metrics]:
+        count = self._weights(whole).sum()
+        features = outputs["caption_features"]
+        table = outputs["weights"]["caption"].astype(features.dtype)
+
+        def at_position(entries: tuple) -> tuple[jax.Array, Metrics]:
+            x, *labels_and_weights = entries
+            logits = jnp.einsum("be,ve->bv", x, table, preferred_element_type=jnp.float32)
+            logits = constrain(logits, "batch", "vocab")
+            return cross_entropy(*(y[:, None] for y in (logits, *labels_and_weights)), count)
+
+        entries = features.swapaxes(0, 1), batch["text"].T, self._weights(batch).T
+        sums = jax.lax.map(jax.checkpoint(at_position), entries, batch_size=self.chunk)
+        return jax.tree.map(lambda x: x.sum(0), sums)
+
+    def _weights(self, batch: Batch) -> jax.Array:
+        return ((batch["text"] != self.pad_id) & batch["valid"][:, None]).astype(jnp.float32)
 
 
 class MaskedLanguage:

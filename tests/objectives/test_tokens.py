@@ -8,7 +8,7 @@ import pytest
 from multimodal import config
 from multimodal.errors import UserError
 from multimodal.objectives.objective import Vocabulary
-from multimodal.objectives.tokens import Captioning, MaskedLanguage
+from multimodal.objectives.tokens import Captioning, DecoderCaptioning, MaskedLanguage
 
 PAD, MASK, SPECIAL = 0, 3, (0, 1, 2, 3)
 VOCABULARY = Vocabulary(size=50, pad_id=PAD, mask_id=MASK, special=SPECIAL)
@@ -56,6 +56,34 @@ def test_captioning_is_the_mean_over_the_tokens_that_follow():
                 hits.append(logits[row, place].argmax() == following)
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-6)
     np.testing.assert_allclose(figures["accuracy"], np.mean(hits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_decoder_captioning_is_the_mean_over_all_tokens(chunk):
+    rng = np.random.default_rng(2)
+    objective = DecoderCaptioning(config.DecoderCaptioning(chunk=chunk), VOCABULARY)
+    batch = batch_of()
+    features = rng.normal(size=(BATCH, LENGTH, 5)).astype(np.float32)
+    table = rng.normal(size=(VOCABULARY.size, 5)).astype(np.float32)
+    outputs = {"caption_features": jnp.asarray(features), "weights": {"caption": table}}
+    loss, figures = objective.loss(outputs, batch, batch)
+    logits = features.astype(np.float64) @ table.T.astype(np.float64)
+    real = (np.asarray(batch["text"]) != PAD) & np.asarray(batch["valid"])[:, None]
+    rows, places = np.nonzero(real)
+    wanted = np.asarray(batch["text"])[rows, places]
+    np.testing.assert_allclose(loss, -log_softmax(logits)[rows, places, wanted].mean(), rtol=1e-6)
+    hits = logits[rows, places].argmax(-1) == wanted
+    np.testing.assert_allclose(figures["accuracy"], hits.mean(), rtol=1e-6)
+
+
+def test_a_share_of_captions_is_predicted_in_parallel():
+    objective = DecoderCaptioning(config.DecoderCaptioning(parallel=0.3), VOCABULARY)
+    batch = {"text": jnp.zeros((20_000, 3), int), "valid": jnp.ones(20_000, bool)}
+    drawn = objective.prepare(batch, jax.random.key(0))
+    assert abs(drawn["parallel"].mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 20_000)
+    again = objective.prepare(batch, jax.random.key(1))
+    assert (drawn["parallel"] != again["parallel"]).any()
+    np.testing.assert_array_equal(drawn["text"], batch["text"])
 
 
 def test_masked_words_are_the_mean_over_what_is_masked():

@@ -105,7 +105,7 @@ def test_every_mesh_gives_the_loss_and_gradient_of_one_device(mesh):
         assert_same_gradients(got, want, 1e-5)
 
 
-@pytest.mark.parametrize("family", ["dual_encoder", "coca", "uniter", "prefix_lm"])
+@pytest.mark.parametrize("family", ["dual_encoder", "siglip2", "coca", "uniter", "prefix_lm"])
 def test_four_microbatches_give_the_gradient_of_the_whole_batch(family):
     settings = toy_config(family)
     if family == "uniter":  # BERT's 0.02 leaves a toy's gradients too small to compare
