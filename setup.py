@@ -33,6 +33,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8,<0.13",
         "pillow",
+        "pyarrow",
         "safetensors",
         "simplejpeg",
         "tensorboardX",
@@ -44,7 +45,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
-        "hf": ["transformers"],
+        "hf": ["datasets", "transformers"],
         "audio": ["soundfile"],
         "video": ["av"],
         "sentencepiece": ["sentencepiece"],

@@ -9,6 +9,7 @@ from multimodal.config.data import (
     Data,
     Folder,
     Holdout,
+    HuggingFace,
     Parquet,
     Scenes,
     Source,

@@ -69,7 +69,20 @@ class Folder:
     image: str = ""
 
 
-Source = Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder
+@dataclass(frozen=True)
+class HuggingFace:
+    """A folder that `datasets` saved with `save_to_disk`, or a data set of the hub by its name.
+
+    `subset` is the hub's configuration; the hub needs the extra `hf`.
+    """
+
+    name: str
+    kind: Literal["huggingface"] = "huggingface"
+    split: str = "train"
+    subset: str = ""
+
+
+Source = Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder | HuggingFace
 
 
 @dataclass(frozen=True)

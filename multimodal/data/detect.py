@@ -64,6 +64,8 @@ def _folder(path: str) -> config.Source:
     names = os.listdir(path)
     if "features.json" in names and "dataset_info.json" in names:
         return config.Tfds(path)
+    if "state.json" in names or "dataset_dict.json" in names:
+        return config.HuggingFace(path)
     for ending, kind in (
         (".tar", config.Tar),
         (".parquet", config.Parquet),

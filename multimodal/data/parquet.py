@@ -89,7 +89,7 @@ class ParquetSource:
                 if table.num_rows != rows:
                     table = f"row group {group} has {table.num_rows} rows, not {rows}"
             except (OSError, pa.ArrowException) as error:
-                table = f"row group {group} cannot be read: {_first_line(error)}"
+                table = f"row group {group} cannot be read: {first_line(error)}"
             self._tables[number] = table
             sizes = [t.nbytes for t in self._tables.values() if isinstance(t, pa.Table)]
             while sum(sizes) > _KEPT and len(self._tables) > 1:
@@ -105,7 +105,7 @@ def record_of(table: pa.Table, row: int, key: str, folder: str) -> Record:
     try:
         values = {name: table.column(name)[row].as_py() for name in table.column_names}
     except (ValueError, pa.ArrowException) as error:  # text that is not UTF-8, say
-        raise BrokenRecord(key, f"cannot be read: {_first_line(error)}") from None
+        raise BrokenRecord(key, f"cannot be read: {first_line(error)}") from None
     key = str(values.pop("key", None) or key)
     record: Record = {"key": key}
     for name, value in values.items():
@@ -131,9 +131,9 @@ def _metadata(path: str) -> pq.FileMetaData:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"data.source.path: {path} is no whole Parquet file: {_first_line(error)}"
+            f"data.source.path: {path} is no whole Parquet file: {first_line(error)}"
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)

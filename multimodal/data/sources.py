@@ -55,6 +55,10 @@ def open_source(
             from multimodal.data.folder import open_folder
 
             return open_folder(_below(data_dir, source.path), source.table, source.image, fields)
+        case config.HuggingFace():
+            from multimodal.data.huggingface import open_huggingface
+
+            return open_huggingface(source.name, data_dir, source.split, source.subset, fields)
     raise UserError(f"data.source: no source of kind {getattr(source, 'kind', source)!r}")
 
 
