@@ -1,0 +1,93 @@
+"""A recipe made small: the same signals, optimiser, rules and mesh axes on a model of a few layers
+and on drawn scenes, so that any recipe can be stepped in seconds without its data."""
+
+import dataclasses
+from typing import Any
+
+from multimodal.config import Config, Data, MeshShape, Scenes
+
+DEVICES, BATCH = 4, 16
+PATCH, GRID, LENGTH, VOCABULARY = 8, 3, 24, 260
+
+# Sizes by the name of the setting, wherever it stands; never made larger than the recipe's own.
+LARGEST = {
+    "width": 32,
+    "depth": 2,
+    "mlp": 64,
+    "embed": 32,
+    "queries": 4,
+    "warmup_steps": 1,
+    "cooldown_steps": 1,
+    "accumulate": 2,
+    "workers": 0,
+}
+# What a tokenizer of bytes, patches of 8 pixels and these widths ask for.
+EXACT = {
+    "heads": 4,
+    "pooler_heads": 4,
+    "patch_size": PATCH,
+    "region_size": PATCH,
+    "image_size": PATCH * GRID,
+    "length": LENGTH,
+    "vocab_size": VOCABULARY,
+    "tokenizer": "bytes",
+    "pad_id": 0,
+    "end_id": 2,
+    "attention": "xla",  # cuDNN and TPU kernels are not for CPUs
+}
+
+
+def shrink(config: Config, steps: int = 2, learning_rate: float | None = None) -> Config:
+    """The recipe at a tiny size for `DEVICES` devices, without evaluators, for `steps` of each task,
+    at its own learning rate unless another is given."""
+    small = _shrink(dataclasses.replace(config, evaluators={}))
+    tasks = {
+        name: dataclasses.replace(task, data=scenes(task.data))
+        for name, task in small.tasks.items()
+    }
+    rate = learning_rate or config.optimizer.learning_rate
+    return dataclasses.replace(
+        small,
+        tasks=tasks,
+        optimizer=dataclasses.replace(small.optimizer, learning_rate=rate),
+        steps=steps * len(tasks),
+        batch_size=BATCH,
+        mesh=mesh(config.mesh),
+    )
+
+
+def scenes(data: Data) -> Data:
+    """Drawn scenes in place of a recipe's own records; its augmentations stay."""
+    fields = {"image": "image", "text": "captions", "label": "shape_label"}
+    split = "test_single" if "label" in data.fields else "train"
+    return Data(
+        source=Scenes(split=split, train=64, image_size=PATCH * GRID),
+        fields={name: fields[name] for name in data.fields},
+        augment=data.augment,
+    )
+
+
+def mesh(shape: MeshShape) -> MeshShape:
+    """The axes that the recipe splits over, on four devices: 4, or 2 x 2 of the last two."""
+    split = [axis for axis in ("data", "fsdp", "tensor", "sequence") if getattr(shape, axis) != 1]
+    sizes = {axis: 2 for axis in split[-2:]} if len(split) > 1 else {(split or ["data"])[0]: 4}
+    return MeshShape(**({"data": 1} | sizes))
+
+
+def _shrink(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shrink(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_shrink(inner) for inner in value)
+    if not dataclasses.is_dataclass(value):
+        return value
+    changes = {}
+    for field in dataclasses.fields(value):
+        name, inner = field.name, getattr(value, field.name)
+        if name in EXACT:
+            changes[name] = EXACT[name]
+        elif name in LARGEST and inner is not None:
+            changes[name] = min(inner, LARGEST[name])
+        else:
+            changes[name] = _shrink(inner)
+    return dataclasses.replace(value, **changes)
