@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -103,7 +104,8 @@ class Experiment:
         """Opens the data of every evaluator, so that what is wrong is known at the start."""
         for name, evaluator in self.config.evaluators.items():
             with _said_of(f"config.evaluators.{name}"):
-                open_data(evaluator.data, self.data_dir)
+                for data in filter(None, (evaluator.data, getattr(evaluator, "train", None))):
+                    open_data(data, self.data_dir)
 
     def placement(self) -> str:
         """The printed table of where each parameter lives."""
@@ -228,9 +230,17 @@ def _check_vocabulary(model: settings.Model, tokenizer: Tokenizer) -> None:
             raise UserError(
                 f"{where}.vocab_size={size}: the tokenizer has {tokenizer.vocab_size} tokens"
             )
-        for name in ("pad_id", "end_id"):
+        for name in _ids_read(part, model):
             wanted = getattr(tokenizer, name)
             if getattr(part, name, wanted) != wanted:
                 raise UserError(
                     f"{where}.{name}={getattr(part, name)}: the tokenizer's is {wanted}"
                 )
+
+
+def _ids_read(part: Any, model: settings.Model) -> list[str]:
+    """Which of a part's token ids decide anything."""
+    if not isinstance(part, settings.TextTower):
+        return ["pad_id", "end_id"]
+    masks = part.mask_padding or isinstance(model, settings.CoCa)
+    return ["pad_id"] * masks + ["end_id"] * (part.pooler == "end")

@@ -12,7 +12,7 @@ from multimodal import config
 from multimodal.data import images, transforms
 from multimodal.data.record import Source, look_up
 from multimodal.data.sources import open_data
-from multimodal.evaluation.metrics import top
+from multimodal.evaluation.ranking import top
 from multimodal.preprocessing import Preprocessing
 
 Details = dict[str, Any]
@@ -71,10 +71,11 @@ def retrieval_details(
     }
 
 
-def zero_shot_details(classes: Sequence[str], confusion: np.ndarray) -> Details:
-    """`classes`, and `confusion` [true][predicted] as lists of counts."""
+def class_details(kind: str, classes: Sequence[str], confusion: np.ndarray) -> Details:
+    """`kind` (zero_shot or classification), `classes`, and `confusion` [true][predicted] as lists
+    of counts."""
     counts = [[round(float(c), 3) for c in row] for row in confusion]
-    return {"kind": "zero_shot", "classes": list(classes), "confusion": counts}
+    return {"kind": kind, "classes": list(classes), "confusion": counts}
 
 
 def _thumbnail(

@@ -13,6 +13,10 @@ from multimodal.report.history import Series, evaluations, read_history
 from multimodal.report.markup import Markup, join, tag
 
 _HERE = Path(__file__).parent
+_CLASSIFICATIONS = {
+    "zero_shot": "Zero-shot classification",
+    "classification": "Classification",
+}
 
 
 def write_report(workdir: str | os.PathLike[str]) -> Path:
@@ -78,16 +82,17 @@ def _results(history: dict[str, Series]) -> Markup:
 
 
 def _examples(evaluated: dict[str, dict[str, Any]]) -> list[tuple[str, Markup]]:
-    """A section for each retrieval, then one for all classifications."""
-    parts, matrices = [], []
+    """A section for each retrieval, then one for each kind of classification."""
+    parts: list[tuple[str, Markup]] = []
+    matrices: dict[str, list[Markup]] = {}
     for name, details in evaluated.items():
         title = f"{name} at step {details['step']:,}"
         if details.get("kind") == "retrieval":
             parts.append((f"Retrieval: {title}", sections.retrieval(details)))
-        elif details.get("kind") == "zero_shot":
-            matrices.append(tag("div", tag("h4", title), sections.confusion(details)))
-    together = tag("div", *matrices, class_="cards") if matrices else Markup("")
-    return [*parts, ("Zero-shot classification", together)]
+        elif kind := _CLASSIFICATIONS.get(details.get("kind", "")):
+            matrix = tag("div", tag("h4", title), sections.confusion(details))
+            matrices.setdefault(kind, []).append(matrix)
+    return parts + [(kind, tag("div", *own, class_="cards")) for kind, own in matrices.items()]
 
 
 def _settings(config: dict[str, Any]) -> Markup:

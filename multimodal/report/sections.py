@@ -7,7 +7,7 @@ from typing import Any
 from multimodal.report.chart import line_chart
 from multimodal.report.history import Series
 from multimodal.report.markup import Markup, join, tag
-from multimodal.report.table import is_share, rows_of, show
+from multimodal.report.table import Row, is_share, rows_of, show, show_ends
 
 # Curves that every run has, in the order of the page; others follow under "More curves".
 CURVES = {
@@ -25,22 +25,24 @@ _NAMES = {
     "text_to_image": "text to image",
     "accuracy": "accuracy",
     "accuracy_top5": "accuracy, first 5",
+    "mean_per_class_recall": "mean recall of a class",
 }
 
 
 def results(name: str, metrics: Mapping[str, float]) -> Markup:
-    """One evaluator's numbers: a bar for each share with a mark at the chance level."""
+    """One evaluator's numbers: a bar for each share, with its 95 % interval and a mark at the
+    chance level."""
     rows, groups, counts = [], {}, []
-    for metric, value, chance in rows_of(metrics):
-        base, _, group = metric.partition("/")
+    for row in rows_of(metrics):
+        base, _, group = row.name.partition("/")
         if not is_share(base):
-            counts.append(f"{show(metric, value)} {metric}")
+            counts.append(f"{show(row.name, row.value)} {row.name.replace('_', ' ')}")
         elif group:
             field, _, member = group.partition("=")
             label = f"{_words(base)} by {field.replace('_', ' ')}"
-            groups.setdefault(label, []).append(_bar(member, base, value, chance))
+            groups.setdefault(label, []).append(_bar(member, row))
         else:
-            rows.append(_bar(_words(base), base, value, chance))
+            rows.append(_bar(_words(base), row))
     for label, members in groups.items():
         rows += [tag("tr", tag("th", label, colspan=4), class_="groups"), *members]
     names = ("", "value", "", "chance")
@@ -60,14 +62,21 @@ def _words(metric: str) -> str:
     return _NAMES.get(head, head.replace("_", " ")) + (f" R@{k}" if k else "")
 
 
-def _bar(label: str, metric: str, value: float, chance: float | None) -> Markup:
-    mark = [] if chance is None else [tag("b", style=f"left:{100 * chance:.2f}%")]
+def _bar(label: str, row: Row) -> Markup:
+    metric, value, ends, chance = row
+    marks = [] if chance is None else [tag("b", style=f"left:{100 * chance:.2f}%")]
+    told = [show(metric, value)]
+    if ends is not None:
+        low, high = ends
+        place = f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%"
+        marks.append(tag("span", style=place))
+        told.append(tag("small", show_ends(metric, ends), title="95 % interval"))
     fill = tag("i", style=f"width:{100 * value:.2f}%")
     return tag(
         "tr",
         tag("th", label, scope="row"),
-        tag("td", show(metric, value), class_="number"),
-        tag("td", tag("div", fill, *mark, class_="bar"), class_="wide"),
+        tag("td", *told, class_="number"),
+        tag("td", tag("div", fill, *marks, class_="bar"), class_="wide"),
         tag("td", "" if chance is None else show(metric, chance), class_="quiet number"),
     )
 

@@ -75,6 +75,8 @@ def run(tmp_path):
                 "step": step,
                 "eval/scenes/image_to_text_R@1": step / 128,
                 "eval/scenes/chance/image_to_text_R@1": 1 / 256,
+                "eval/scenes/image_to_text_R@1/low": step / 128 - 0.0625,
+                "eval/scenes/image_to_text_R@1/high": step / 128 + 0.03125,
                 "eval/scenes/text_to_image_R@1/num_objects=3": 0.4375,
                 "eval/scenes/chance/text_to_image_R@1/num_objects=3": 1 / 256,
                 "eval/scenes/examples": 256,
@@ -138,6 +140,7 @@ def test_numbers_stand_beside_their_chance_levels(page):
         assert shown in page.text, shown
     assert page.text.count("39.1 %") == 1  # an older evaluation: in its curve only
     assert "text to image R@1 by num objects" in page.text
+    assert "71.9 to 81.2" in page.text and "/low" not in page.text and " low" not in page.text
     assert "1,234" in page.text
 
 
@@ -190,3 +193,11 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not JSON"):
         write_report(tmp_path)
+
+
+def test_classifications_by_kind(run):
+    for kind in ("zero_shot", "classification"):
+        content = {"kind": kind, "classes": ["cat", "dog"], "confusion": [[7, 3], [0, 41.0]]}
+        details.save_details(run, kind, 100, content)
+    titles = _Page(write_report(run).read_text(encoding="utf-8")).text.split("\n")
+    assert "Zero-shot classification" in titles and "Classification" in titles
