@@ -28,6 +28,7 @@ CLIP: dict[str, tuple[str, int, int, int, int, int, str]] = {
     "ViT-B-16": ("B", 16, 224, 512, 512, 12, "quick_gelu"),
     "ViT-L-14": ("L", 14, 224, 768, 768, 12, "quick_gelu"),
     "ViT-L-14-336": ("L", 14, 336, 768, 768, 12, "quick_gelu"),
+    "ViT-L-16": ("L", 16, 224, 768, 768, 12, "gelu"),
     "ViT-H-14": ("H", 14, 224, 1024, 1024, 24, "gelu"),
     "ViT-g-14": ("g", 14, 224, 1024, 1024, 24, "gelu"),
     "ViT-bigG-14": ("G", 14, 224, 1280, 1280, 32, "gelu"),
@@ -60,10 +61,13 @@ def transformer(size: str, **options: Any) -> dict[str, Any]:
     return _stack(*_named(size, SIZES, "size"), **options)
 
 
-def clip(name: str) -> dict[str, dict[str, Any]]:
-    """{"model", "preprocessing"} of a model in CLIP. Raises UserError for another name."""
+def clip(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in CLIP, `stacks` setting options of both Transformers.
+
+    Raises UserError for another name.
+    """
     size, patch, image_size, embed, width, depth, activation = _named(name, CLIP, "CLIP model")
-    options = {"activation": activation, "norm_eps": 1e-5}
+    options = {"activation": activation, "norm_eps": 1e-5} | stacks
     image = {
         "kind": "image",
         "image_size": image_size,
@@ -81,6 +85,7 @@ def clip(name: str) -> dict[str, dict[str, Any]]:
         "length": 77,
         "pooler": "end",
         "end_id": 49407,
+        "pad_id": 49407,
         "projection": "linear",
         "transformer": _stack(
             width, depth, width // 64, 4 * width, init="clip", causal=True, **options
@@ -97,10 +102,11 @@ def clip(name: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def siglip(name: str) -> dict[str, dict[str, Any]]:
-    """{"model", "preprocessing"} of a model in SIGLIP. Raises UserError for another name."""
+def siglip(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in SIGLIP, `stacks` setting options of both
+    Transformers. Raises UserError for another name."""
     size, patch, image_size, length = _named(name, SIGLIP, "SigLIP model")
-    stack = transformer(size)
+    stack = transformer(size, **stacks)
     image = {
         "kind": "image",
         "image_size": image_size,
@@ -113,6 +119,8 @@ def siglip(name: str) -> dict[str, dict[str, Any]]:
         "vocab_size": 32000,
         "length": length,
         "pooler": "last",
+        "end_id": 1,
+        "pad_id": 1,
         "projection": "linear_bias",
         "transformer": stack,
     }
@@ -129,20 +137,23 @@ def siglip(name: str) -> dict[str, dict[str, Any]]:
             "image_size": image_size,
             "resize": "squash",
             "length": length,
+            "canonicalize": True,
             "add_start": False,
+            "pad_id": 1,
         },
     }
 
 
-def coca(name: str) -> dict[str, dict[str, Any]]:
-    """{"model", "preprocessing"} of a model in COCA. Raises UserError for another name."""
+def coca(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in COCA, `stacks` setting options of its three
+    Transformers. Raises UserError for another name."""
     (width, depth, heads, mlp), unimodal, multimodal = _named(name, COCA, "CoCa model")
     image = {
         "kind": "image",
         "image_size": 288,
         "patch_size": 18,
         "pooler": "none",
-        "transformer": _stack(width, depth, heads, mlp),
+        "transformer": _stack(width, depth, heads, mlp, **stacks),
     }
     text = {
         "kind": "text",
@@ -150,7 +161,7 @@ def coca(name: str) -> dict[str, dict[str, Any]]:
         "length": 64,
         "pooler": "none",
         "projection": "none",
-        "transformer": _stack(width, unimodal, heads, mlp, causal=True),
+        "transformer": _stack(width, unimodal, heads, mlp, causal=True, **stacks),
     }
     return {
         "model": {
@@ -158,7 +169,9 @@ def coca(name: str) -> dict[str, dict[str, Any]]:
             "embed": width,
             "image": image,
             "text": text,
-            "decoder": _stack(width, multimodal, heads, mlp, causal=True, cross_attention=True),
+            "decoder": _stack(
+                width, multimodal, heads, mlp, causal=True, cross_attention=True, **stacks
+            ),
             "queries": 256,
             "pooler_heads": heads,
         },
