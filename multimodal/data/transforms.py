@@ -48,6 +48,23 @@ class RandomResizedCrop:
 
 
 @dataclass(frozen=True)
+class RandomCrop:
+    """The largest square that fits in, at a random place, resized (Radford et al. 2021).
+
+    `size` 0 stands for the model's image size.
+    """
+
+    size: int = 0
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        side = min(image.shape[:2])
+        top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
+        crop = image[top : top + side, left : left + side]
+        return example | {"image": _resize_fast(crop, self.size or side)}
+
+
+@dataclass(frozen=True)
 class RandomShift:
     """Moves the picture by up to `share` of its sides; the border pixels fill what is uncovered."""
 
@@ -139,6 +156,7 @@ class RandomErase:
 
 OPS: dict[str, type] = {
     "random_resized_crop": RandomResizedCrop,
+    "random_crop": RandomCrop,
     "random_shift": RandomShift,
     "flip": Flip,
     "color_jitter": ColorJitter,

@@ -35,7 +35,19 @@ def test_each_draws_from_the_given_generator_alone(name):
 def test_each_takes_any_shape(name, shape):
     options = {"chance": 1.0} if "chance" in OPS[name].__dataclass_fields__ else {}
     out = _apply([{"op": name, **options}], np.full(shape, 90, np.uint8))
-    assert out.shape == ((32, 32, 3) if name == "random_resized_crop" else shape)
+    assert out.shape == ((32, 32, 3) if name.endswith("crop") else shape)
+
+
+def test_random_crop_is_the_largest_square_anywhere():
+    image = np.arange(4 * 7 * 3, dtype=np.uint8).reshape(4, 7, 3)
+    for turned in (image, image.transpose(1, 0, 2)):
+        squares = [
+            turned[i:, j:][:4, :4] for i, j in np.ndindex(turned.shape[0] - 3, turned.shape[1] - 3)
+        ]
+        found = [_apply([{"op": "random_crop"}], turned, seed, size=4) for seed in range(60)]
+        seen = {next(i for i, s in enumerate(squares) if np.array_equal(s, f)) for f in found}
+        assert seen == {0, 1, 2, 3}
+    assert _apply([{"op": "random_crop"}], size=16).shape == (16, 16, 3)
 
 
 def test_random_resized_crop_covers_the_share_asked_for():
