@@ -126,7 +126,10 @@ def _check_towers(model: settings.DualEncoder) -> None:
 def _check_captioner(model: settings.CoCa) -> None:
     _positive(model, "config.model", "embed", "queries", "pooler_heads")
     _check_gives_tokens(model.image, "image")
-    text, decoder, width = model.text.transformer, model.decoder, model.image.transformer.width
+    text, decoder = model.text.transformer, model.decoder
+    open_clip = model.form == "open_clip"
+    pooled = "decoder" if open_clip else "image.transformer"
+    width = (decoder if open_clip else model.image.transformer).width
     for where, stack in (("text.transformer", text), ("decoder", decoder)):
         _require(
             stack.causal,
@@ -140,8 +143,18 @@ def _check_captioner(model: settings.CoCa) -> None:
     _require(
         width % model.pooler_heads == 0,
         f"config.model.pooler_heads={model.pooler_heads} does not divide "
-        f"config.model.image.transformer.width={width}",
+        f"config.model.{pooled}.width={width}",
     )
+    if open_clip:
+        _require(
+            model.queries > 1,
+            f"config.model.queries={model.queries}: the first is for contrast, the captions need "
+            "at least one more",
+        )
+        _require(
+            decoder.norm_position == "pre",
+            "config.model.decoder.norm_position='post': config.model.form='open_clip' has no such",
+        )
     _require(
         model.decoder.cross_attention,
         "config.model.decoder.cross_attention=False: it is how the decoder sees the image",

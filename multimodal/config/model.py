@@ -87,22 +87,39 @@ class DualEncoder:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """Heads of self-distillation: unit vectors `bottleneck` wide are compared with `prototypes`."""
+
+    hidden: int = 2048
+    bottleneck: int = 256
+    prototypes: int = 65536
+
+
+@dataclass(frozen=True)
 class Siglip2(DualEncoder):
     """A dual encoder of the towers `image` and `text` with a decoder that reads the text off the
-    picture's tokens (Tschannen et al. 2025); it is used in training alone."""
+    picture's tokens, and `heads` for views of the picture (Tschannen et al. 2025); both are used in
+    training alone."""
 
     kind: Literal["siglip2"] = "siglip2"
+    heads: Heads | None = None
     decoder: Transformer = field(default_factory=lambda: Transformer(depth=6, cross_attention=True))
 
 
 @dataclass(frozen=True)
 class CoCa:
-    """Contrastive captioner (Yu et al. 2022): unimodal then multimodal half of one text decoder."""
+    """Contrastive captioner (Yu et al. 2022): unimodal then multimodal half of one text decoder.
+
+    open_clip's form has one attention pooler, whose first query is for contrast and the other
+    `queries` - 1 for captions; a position for the class token; and in each layer of the decoder an
+    MLP after either attention.
+    """
 
     image: ImageTower
     text: TextTower
     decoder: Transformer
     kind: Literal["coca"] = "coca"
+    form: Literal["paper", "open_clip"] = "paper"
     embed: int = 512
     queries: int = 256
     pooler_heads: int = 8

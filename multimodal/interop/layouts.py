@@ -42,10 +42,10 @@ def _norm(theirs: str, ours: str) -> list[Row]:
 
 
 def _block(prefix: str, ours: str, names: dict[str, str]) -> list[Row]:
-    """Rows of a stack whose parts have the `names` under `prefix`, by our name."""
+    """Rows of the stack at `ours`, whose parts have the `names` under `prefix`, by our name."""
     rows = []
     for part, theirs in names.items():
-        theirs, path = f"{prefix}.{theirs}", f"{ours}/stack/blocks/{part}"
+        theirs, path = f"{prefix}.{theirs}", f"{ours}/blocks/{part}"
         if part.endswith("norm"):
             rows += _norm(theirs, path)
         elif "|" in part:
@@ -78,7 +78,7 @@ HUGGING_FACE_BLOCK = {
 HUGGING_FACE_TEXT = (
     Row("text_model.embeddings.token_embedding.weight", f"{TEXT}/tokens/table"),
     Row("text_model.embeddings.position_embedding.weight", f"{TEXT}/positions/position"),
-    *_block("text_model.encoder.layers.{i}", TEXT, HUGGING_FACE_BLOCK),
+    *_block("text_model.encoder.layers.{i}", f"{TEXT}/stack", HUGGING_FACE_BLOCK),
     *_norm("text_model.final_layer_norm", f"{TEXT}/final_norm"),
 )
 HUGGING_FACE_PATCHES = Row(
@@ -86,7 +86,7 @@ HUGGING_FACE_PATCHES = Row(
 )
 HUGGING_FACE_IMAGE = (
     Row("vision_model.embeddings.position_embedding.weight", f"{IMAGE}/positions/position"),
-    *_block("vision_model.encoder.layers.{i}", IMAGE, HUGGING_FACE_BLOCK),
+    *_block("vision_model.encoder.layers.{i}", f"{IMAGE}/stack", HUGGING_FACE_BLOCK),
     *_norm("vision_model.post_layernorm", f"{IMAGE}/final_norm"),
 )
 HUGGING_FACE_BUFFERS = (
@@ -149,17 +149,64 @@ OPENAI_CLIP = Layout(
         Row("visual.class_embedding", f"{IMAGE}/class_token/token", "one_more"),
         Row("visual.positional_embedding", f"{IMAGE}/positions/position"),
         *_norm("visual.ln_pre", f"{IMAGE}/pre_norm"),
-        *_block("visual.transformer.resblocks.{i}", IMAGE, OPENAI_BLOCK),
+        *_block("visual.transformer.resblocks.{i}", f"{IMAGE}/stack", OPENAI_BLOCK),
         *_norm("visual.ln_post", f"{IMAGE}/final_norm"),
         Row("visual.proj", f"{IMAGE}/projection/kernel"),
         Row("token_embedding.weight", f"{TEXT}/tokens/table"),
         Row("positional_embedding", f"{TEXT}/positions/position"),
-        *_block("transformer.resblocks.{i}", TEXT, OPENAI_BLOCK),
+        *_block("transformer.resblocks.{i}", f"{TEXT}/stack", OPENAI_BLOCK),
         *_norm("ln_final", f"{TEXT}/final_norm"),
         Row("text_projection", f"{TEXT}/projection/kernel"),
         Row("logit_scale", f"{TEMPERATURE}/scale"),
     ),
     ("input_resolution", "context_length", "vocab_size"),
+)
+
+OPEN_CLIP_COCA = Layout(
+    (
+        Row("visual.conv1.weight", "image/patches/linear/kernel", "patch"),
+        Row("visual.class_embedding", "image/class_token/token", "one_more"),
+        Row("visual.positional_embedding", "image/positions/position"),
+        *_norm("visual.ln_pre", "image/pre_norm"),
+        *_block("visual.transformer.resblocks.{i}", "image/stack", OPENAI_BLOCK),
+        Row("visual.attn_pool.query", "pool/pooler/queries"),
+        Row("visual.attn_pool.attn.q_proj_weight", "pool/pooler/attention/query/kernel", "linear"),
+        Row("visual.attn_pool.attn.k_proj_weight", "pool/pooler/attention/key/kernel", "linear"),
+        Row("visual.attn_pool.attn.v_proj_weight", "pool/pooler/attention/value/kernel", "linear"),
+        Row("visual.attn_pool.attn.in_proj_bias", "pool/pooler/attention/query|key|value/bias"),
+        *_linear("visual.attn_pool.attn.out_proj", "pool/pooler/attention/out"),
+        *_norm("visual.attn_pool.ln_q", "pool/pooler/query_norm"),
+        *_norm("visual.attn_pool.ln_k", "pool/pooler/norm"),
+        *_norm("visual.ln_post", "pool/norm"),
+        Row("visual.proj", "image_projection/kernel"),
+        Row("text.token_embedding.weight", "tokens/table"),
+        Row("text.cls_emb", "class_token/token", "one_more"),
+        Row("text.positional_embedding", "positions/position"),
+        *_block("text.transformer.resblocks.{i}", "unimodal", OPENAI_BLOCK),
+        *_norm("text.ln_final", "text_norm"),
+        Row("text.text_projection", "text_projection/kernel"),
+        *_block(
+            "text_decoder.resblocks.{i}",
+            "multimodal",
+            {f"own/{ours}": theirs for ours, theirs in OPENAI_BLOCK.items()},
+        ),
+        *_block(
+            "text_decoder.cross_attn.{i}",
+            "multimodal",
+            {
+                "cross_norm": "ln_1",
+                "context_norm": "ln_1_kv",
+                "cross/query|key|value": "attn.in_proj",
+                "cross/out": "attn.out_proj",
+                "mlp_norm": "ln_2",
+                "mlp/up": "mlp.c_fc",
+                "mlp/down": "mlp.c_proj",
+            },
+        ),
+        *_norm("text_decoder.ln_final", "norm"),
+        Row("text_decoder.text_projection", "head/kernel"),
+        Row("logit_scale", "temperature/scale"),
+    )
 )
 
 
@@ -175,7 +222,7 @@ def _vit(prefix: str, block: dict[str, str]) -> Layout:
                 "patch",
             ),
             Row(f"{embeddings}.patch_embeddings.projection.bias", f"{IMAGE}/patches/linear/bias"),
-            *_block(prefix, IMAGE, block),
+            *_block(prefix, f"{IMAGE}/stack", block),
             *_norm("vit.layernorm", f"{IMAGE}/final_norm"),
             *_linear("classifier", f"{IMAGE}/projection"),
         )
@@ -219,7 +266,7 @@ HUGGING_FACE_BERT = Layout(
         *_norm("bert.embeddings.LayerNorm", "text/embedding_norm"),
         *_block(
             "bert.encoder.layer.{i}",
-            "text",
+            "text/stack",
             {
                 "attention/query": "attention.self.query",
                 "attention/key": "attention.self.key",
@@ -251,5 +298,6 @@ LAYOUTS: dict[str, Layout] = {
     "huggingface_siglip2": HUGGING_FACE_SIGLIP2,
     "huggingface_vit": HUGGING_FACE_VIT,
     "huggingface_vit_5": HUGGING_FACE_VIT_5,
+    "open_clip_coca": OPEN_CLIP_COCA,
     "openai_clip": OPENAI_CLIP,
 }

@@ -5,7 +5,7 @@ import dataclasses
 import math
 from typing import Any
 
-from multimodal.config import Bert, DualEncoder, ImageTower, Model, TextTower, Transformer
+from multimodal.config import Bert, CoCa, DualEncoder, ImageTower, Model, TextTower, Transformer
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 
@@ -92,6 +92,57 @@ def openai_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Se
     }
     preprocessing = _clip_preprocessing(c["image_resolution"], c["context_length"], tokenizer)
     return DualEncoder(towers, embed=c["embed_dim"]), preprocessing
+
+
+def open_clip_coca(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
+    """Of open_clip's CoCa, from its model config (embed_dim, vision_cfg, text_cfg,
+    multimodal_cfg)."""
+    vision, text, decoder = (config[f"{name}_cfg"] for name in ("vision", "text", "multimodal"))
+    activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
+    if text.get("correct_cls_mask"):
+        raise UserError("text_cfg.correct_cls_mask=True of the imported config: not supported")
+
+    def transformer(part: dict[str, Any], heads: int, **options: Any) -> Transformer:
+        width = part["width"]
+        return Transformer(
+            width=width,
+            depth=part["layers"],
+            heads=heads,
+            mlp=int(width * part.get("mlp_ratio", 4)),
+            activation=activation,
+            norm_eps=1e-5,
+            **options,
+        )
+
+    image_size, length = vision["image_size"], text["context_length"]
+    image_heads = vision["width"] // vision.get("head_width", 64)
+    causal = {"causal": True, "init": "clip"}
+    model = CoCa(
+        ImageTower(
+            image_size=image_size,
+            patch_size=vision["patch_size"],
+            patch_bias=False,
+            class_token=True,
+            pre_norm=True,
+            final_norm=False,
+            pooler="none",
+            transformer=transformer(vision, image_heads, init="clip_image"),
+        ),
+        TextTower(
+            vocab_size=text["vocab_size"],
+            length=length,
+            pooler="none",
+            pad_id=text.get("pad_id", 0),
+            projection="none",
+            transformer=transformer(text, text["heads"], **causal),
+        ),
+        transformer(decoder, decoder["heads"], cross_attention=True, **causal),
+        form="open_clip",
+        embed=config["embed_dim"],
+        queries=vision.get("attn_pooler_queries", 256),
+        pooler_heads=vision.get("attn_pooler_heads", 8),
+    )
+    return model, _clip_preprocessing(image_size, length, tokenizer)
 
 
 def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
@@ -208,6 +259,7 @@ SETTINGS = {
     "huggingface_siglip2": huggingface_siglip2,
     "huggingface_vit": huggingface_vit,
     "huggingface_vit_5": huggingface_vit,
+    "open_clip_coca": open_clip_coca,
     "openai_clip": openai_clip,
 }
 

@@ -81,12 +81,13 @@ class Attention(nnx.Module):
         causal: bool = False,
         backend: str = "xla",
         dropout_rate: float = 0.0,
+        context_width: int | None = None,
     ):
         self.heads, self.causal, self.backend = heads, causal, backend
         self.dropout_rate = dropout_rate
-        for name in ("query", "key", "value"):
-            axes = ("embed", "heads")
-            setattr(self, name, Linear(width, width, axes, init.attention_in, rngs=rngs))
+        axes, other = ("embed", "heads"), context_width or width
+        for name, size in (("query", width), ("key", other), ("value", other)):
+            setattr(self, name, Linear(size, width, axes, init.attention_in, rngs=rngs))
         self.out = Linear(width, width, ("heads", "embed"), init.attention_out, rngs=rngs)
 
     def __call__(

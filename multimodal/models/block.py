@@ -1,5 +1,7 @@
 """The one Transformer block: pre-norm or post-norm, with cross-attention where asked."""
 
+from collections.abc import Callable
+
 import jax
 from flax import nnx
 
@@ -23,6 +25,25 @@ class Mlp(nnx.Module):
         hidden = ACTIVATIONS[self.activation](self.up(x))
         hidden = constrain(hidden, "batch", *(["length"] if x.ndim == 3 else []), "mlp")
         return self.down(hidden)
+
+
+def residual(
+    x: jax.Array,
+    f: Callable[[jax.Array], jax.Array],
+    norm: LayerNorm,
+    *,
+    pre: bool,
+    dropout_rate: float,
+    drop_path_rate: jax.Array | float | None,
+    keys: tuple[jax.Array | None, jax.Array | None],
+) -> jax.Array:
+    """x + f(norm(x)), or norm(x + f(x)); the branch with dropout, and dropped as a whole."""
+    y = f(norm(x)) if pre else f(x)
+    y = dropout(y, dropout_rate, keys[0])
+    if drop_path_rate is not None:
+        y = drop_path(y, drop_path_rate, keys[1])
+    y = x + y if pre else norm(x + y)
+    return constrain(y, "batch", "length", None)
 
 
 class Block(nnx.Module):
@@ -68,12 +89,15 @@ class Block(nnx.Module):
             return y
 
         def branch(x, f, norm, number):
-            y = f(norm(x)) if self.pre else f(x)
-            y = dropout(y, self.dropout, fold(key, 2 + 2 * number))
-            if self.drop_paths:
-                y = drop_path(y, drop_path_rate, fold(key, 3 + 2 * number))
-            y = x + y if self.pre else norm(x + y)
-            return constrain(y, "batch", "length", None)
+            return residual(
+                x,
+                f,
+                norm,
+                pre=self.pre,
+                dropout_rate=self.dropout,
+                drop_path_rate=drop_path_rate if self.drop_paths else None,
+                keys=(fold(key, 2 + 2 * number), fold(key, 3 + 2 * number)),
+            )
 
         x = branch(x, self_attention, self.attention_norm, 0)
         if self.cross is not None:

@@ -43,16 +43,25 @@ class MapPooler(nnx.Module):
 
 
 class AttentionPooler(nnx.Module):
-    """Learnt queries attend to the normed sequence (CoCa, Yu et al. 2022, section 3.2)."""
+    """Learnt queries of `width` attend to the normed sequence, which may be of another width (CoCa,
+    Yu et al. 2022, section 3.2)."""
 
     def __init__(
-        self, width: int, heads: int, queries: int, eps: float, init: BlockInit, *, rngs: nnx.Rngs
+        self,
+        width: int,
+        heads: int,
+        queries: int,
+        eps: float,
+        init: BlockInit,
+        *,
+        context_width: int | None = None,
+        rngs: nnx.Rngs,
     ):
         normal = jax.nn.initializers.normal(width**-0.5)
         self.queries = parameter(normal, rngs, (queries, width), (None, "embed"))
-        self.norm = LayerNorm(width, eps, rngs=rngs)
+        self.norm = LayerNorm(context_width or width, eps, rngs=rngs)
         self.query_norm = LayerNorm(width, eps, rngs=rngs)
-        self.attention = Attention(width, heads, init, rngs=rngs)
+        self.attention = Attention(width, heads, init, context_width=context_width, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # [batch, length, embed] -> [batch, queries, embed]

@@ -26,11 +26,11 @@ def _prepend_layers(state: nnx.State) -> nnx.State:
 
 
 class Stack(nnx.Module):
-    """`settings.depth` blocks applied one after the other."""
+    """`settings.depth` blocks applied one after the other; `block` is called as `Block` is."""
 
-    def __init__(self, settings: Transformer, *, rngs: nnx.Rngs):
+    def __init__(self, settings: Transformer, *, rngs: nnx.Rngs, block: type = Block):
         self.settings = settings
-        make = lambda key: Block(settings, rngs=nnx.Rngs(params=key))  # noqa: E731
+        make = lambda key: block(settings, rngs=nnx.Rngs(params=key))  # noqa: E731
         keys = jax.random.split(rngs.params(), settings.depth)
         graph, _ = nnx.split(nnx.eval_shape(make, keys[0]))
         stacked = jax.vmap(lambda key: nnx.state(make(key)))(keys)

@@ -36,6 +36,13 @@ CONFIGS = {
     "huggingface_siglip2": TOWERS | {"vision_config": VISION | {"num_patches": 4}},
     "huggingface_vit": VISION | {"num_labels": 3},
     "huggingface_vit_5": VISION | {"num_labels": 3},
+    "open_clip_coca": {
+        "embed_dim": 12,
+        "vision_cfg": {"image_size": 8, "layers": 2, "width": 64, "patch_size": 4}
+        | {"attn_pooler_heads": 4, "attn_pooler_queries": 3},
+        "text_cfg": {"context_length": 5, "vocab_size": 11, "layers": 2, "heads": 3, "width": 12},
+        "multimodal_cfg": {"layers": 3, "heads": 3, "width": 12},
+    },
     "openai_clip": OPENAI,
 }
 
