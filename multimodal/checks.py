@@ -26,6 +26,8 @@ def check(config: Config) -> None:
             _check_stack(part, path, config)
     if isinstance(config.model, settings.DualEncoder):
         _check_towers(config.model)
+    if isinstance(config.model, settings.Classifier):
+        _check_classifier(config.model)
     if isinstance(config.model, settings.CoCa):
         _check_captioner(config.model)
     if isinstance(config.model, settings.Siglip2):
@@ -123,6 +125,21 @@ def _check_towers(model: settings.DualEncoder) -> None:
         _check_pair(pair, model, "config.model.pairs")
 
 
+def _check_classifier(model: settings.Classifier) -> None:
+    _require(
+        tuple(model.towers) == ("image",),
+        f"config.model.towers={', '.join(model.towers)}: a classifier has one tower, image",
+    )
+    _require(model.classes > 1, f"config.model.classes={model.classes}: at least two")
+    tower, where = model.towers["image"], "config.model.towers.image"
+    _require(tower.pooler != "none", f"{where}.pooler='none': a classifier reads a pooled tower")
+    _require(
+        tower.projection == "none",
+        f"{where}.projection={tower.projection!r}: a classifier's head is its projection; set it "
+        "to 'none'",
+    )
+
+
 def _check_captioner(model: settings.CoCa) -> None:
     _positive(model, "config.model", "embed", "queries", "pooler_heads")
     _check_gives_tokens(model.image, "image")
@@ -179,10 +196,13 @@ def _check_task(task: settings.Task, model: settings.Model, where: str) -> None:
     workers, share = task.data.workers, task.data.max_broken
     _require(workers >= 0, f"{where}.data.workers={workers}: may not be below 0")
     _require(0 <= share <= 1, f"{where}.data.max_broken={share}: a share from 0 to 1")
-    _check_fields(task.data, ("image", "text"), f"{where}.data.fields: training")
+    inputs = ("image",) if isinstance(model, settings.Classifier) else ("image", "text")
+    _check_fields(task.data, inputs, f"{where}.data.fields: training")
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
             _check_contrast(objective, task.data, model, f"{where}.objectives.{name}")
+        if isinstance(objective, settings.Classification):
+            _check_classification(objective, task.data, f"{where}.objectives.{name}")
         if hasattr(objective, "rate"):
             _share(objective, f"{where}.objectives.{name}", "rate")
 
@@ -209,6 +229,14 @@ def _check_contrast(
     _positive(objective, where, "chunk")
     if objective.positives != "own":
         _check_fields(data, (objective.positives,), f"{where}.positives: the objective")
+
+
+def _check_classification(
+    objective: settings.Classification, data: settings.Data, where: str
+) -> None:
+    _check_fields(data, ("image", "label"), f"{where}: classification")
+    _share(objective, where, "label_smoothing")
+    _require(objective.mixup >= 0, f"{where}.mixup={objective.mixup}: may not be below 0")
 
 
 def _check_pair(pair: tuple[str, str], model: settings.Model, where: str) -> None:

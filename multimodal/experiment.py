@@ -147,7 +147,10 @@ def build(config: Config, devices: list | None = None) -> Experiment:
         config.ema,
     )
     special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
-    vocabulary = Vocabulary(tokenizer.vocab_size, tokenizer.pad_id, tokenizer.mask_id, special)
+    p = config.preprocessing
+    vocabulary = Vocabulary(
+        tokenizer.vocab_size, tokenizer.pad_id, tokenizer.mask_id, special, p.mean, p.std
+    )
     tasks = {}
     for name, task in config.tasks.items():
         objectives = build_objectives(task.objectives, vocabulary)

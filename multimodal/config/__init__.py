@@ -20,6 +20,7 @@ from multimodal.config.evaluator import KNN, Evaluator, LinearProbe, Retrieval, 
 from multimodal.config.model import (
     Activation,
     Bert,
+    Classifier,
     CoCa,
     DualEncoder,
     ImageTower,
@@ -33,6 +34,7 @@ from multimodal.config.model import (
 )
 from multimodal.config.objective import (
     Captioning,
+    Classification,
     Contrastive,
     DecoderCaptioning,
     MaskedLanguage,

@@ -107,6 +107,17 @@ class Siglip2(DualEncoder):
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """The tower `image` and a linear head of `classes` (Dosovitskiy et al. 2021), whose bias begins
+    at `head_bias_init`: -10 for sigmoid losses over many classes (Beyer et al. 2020)."""
+
+    towers: dict[str, ImageTower]
+    classes: int
+    kind: Literal["classifier"] = "classifier"
+    head_bias_init: float = 0.0
+
+
+@dataclass(frozen=True)
 class CoCa:
     """Contrastive captioner (Yu et al. 2022): unimodal then multimodal half of one text decoder.
 
@@ -159,4 +170,4 @@ class PrefixLM:
     length: int = 64
 
 
-Model = DualEncoder | Siglip2 | CoCa | Bert | Uniter | PrefixLM
+Model = DualEncoder | Classifier | Siglip2 | CoCa | Bert | Uniter | PrefixLM

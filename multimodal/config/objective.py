@@ -23,6 +23,21 @@ class Contrastive:
 
 
 @dataclass(frozen=True)
+class Classification:
+    """Cross-entropy of the label over exclusive classes (softmax) or class by class (sigmoid).
+
+    With `mixup`, pictures and labels of a batch are blended by a ratio from Beta(mixup, mixup)
+    (Zhang et al. 2018).
+    """
+
+    kind: Literal["classification"] = "classification"
+    weight: float = 1.0
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+
+
+@dataclass(frozen=True)
 class Captioning:
     """Next-token cross-entropy of the caption, mean over its tokens."""
 
@@ -59,4 +74,6 @@ class Matching:
     rate: float = 0.5
 
 
-Objective = Contrastive | Captioning | DecoderCaptioning | MaskedLanguage | Matching
+Objective = (
+    Contrastive | Classification | Captioning | DecoderCaptioning | MaskedLanguage | Matching
+)

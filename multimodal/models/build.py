@@ -8,6 +8,7 @@ from flax import nnx
 
 from multimodal import config
 from multimodal.models.bert import Bert
+from multimodal.models.classifier import Classifier
 from multimodal.models.coca import CoCa
 from multimodal.models.dual_encoder import DualEncoder
 from multimodal.models.prefix_lm import PrefixLM
@@ -18,6 +19,7 @@ from multimodal.preprocessing import Preprocessing
 MODELS = {
     config.DualEncoder: DualEncoder,
     config.Siglip2: Siglip2,
+    config.Classifier: Classifier,
     config.CoCa: CoCa,
     config.Bert: Bert,
     config.Uniter: Uniter,

@@ -1,6 +1,7 @@
 """From settings to objectives, by one table."""
 
 from multimodal import config
+from multimodal.objectives.classification import Classification
 from multimodal.objectives.matching import Matching
 from multimodal.objectives.objective import Objective, Vocabulary
 from multimodal.objectives.pairs import ContrastivePair
@@ -8,6 +9,7 @@ from multimodal.objectives.tokens import Captioning, DecoderCaptioning, MaskedLa
 
 OBJECTIVES = {
     config.Contrastive: ContrastivePair,
+    config.Classification: Classification,
     config.Captioning: Captioning,
     config.DecoderCaptioning: DecoderCaptioning,
     config.MaskedLanguage: MaskedLanguage,

@@ -9,12 +9,15 @@ Metrics = dict[str, jax.Array]
 
 
 class Vocabulary(NamedTuple):
-    """What objectives must know of the tokenizer; `mask_id` is -1 where it has none."""
+    """What objectives must know of the model's input: the tokens (`mask_id` is -1 where there is
+    none), and the mean and deviation that pixels are normalised by."""
 
     size: int
     pad_id: int
     mask_id: int
     special: tuple[int, ...]
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
 
 class Objective(Protocol):
