@@ -59,7 +59,7 @@ class Embedder:
         mine: dict[int, dict[str, Any]] = {}
         broken: dict[str, str] = {}
 
-        def pictures() -> Iterator[np.ndarray]:
+        def pictures() -> Iterator[Any]:
             for batch in evaluation_batches(
                 data,
                 self.preprocessing,
@@ -100,18 +100,20 @@ class Embedder:
 
         return self._encode("text", ids())[where]
 
-    def _encode(self, tower: str, batches: Iterable[np.ndarray]) -> np.ndarray:
+    def _encode(self, tower: str, batches: Iterable[Any]) -> np.ndarray:
         """[batches * rows, embed] on every process, of this process's parts of the batches."""
         sharding = batch_sharding(self.mesh)
         start, _ = self._own_rows()
         done: list[Any] = []
+
+        def place(local: np.ndarray) -> jax.Array:
+            # The rows that a device asks for are among those that this process has read.
+            part = functools.partial(_part, local, start)
+            return jax.make_array_from_callback((self.rows, *local.shape[1:]), sharding, part)
+
         with jax.set_mesh(self.mesh):
             for local in batches:
-                shape = (self.rows, *local.shape[1:])
-                # The rows that a device asks for are among those that this process has read.
-                inputs = jax.make_array_from_callback(
-                    shape, sharding, functools.partial(_part, local, start)
-                )
+                inputs = jax.tree.map(place, local)
                 done.append(_encode(self.model.graph, self.params, inputs, tower, self.mesh))
                 if len(done) > 1:  # one batch behind, so that the device never waits for the host
                     done[-2] = np.asarray(done[-2])
@@ -128,9 +130,7 @@ class Embedder:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _encode(
-    graph: nnx.GraphDef, params: Params, inputs: jax.Array, tower: str, mesh: Mesh
-) -> jax.Array:
+def _encode(graph: nnx.GraphDef, params: Params, inputs: Any, tower: str, mesh: Mesh) -> jax.Array:
     embeddings = nnx.merge(graph, nested(params)).encode(tower, inputs)
     return jax.lax.with_sharding_constraint(embeddings.astype(jnp.float32), replicated(mesh))
 
