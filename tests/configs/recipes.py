@@ -19,6 +19,8 @@ DEFAULTS = Path(__file__).parent / "defaults.json"
 
 # A recipe as it stands is always among them; these are its options that make another run of it.
 VARIANTS = {
+    "clip_l14": ("res=336",),
+    "clipa_l16": ("stage=finetune",),
     "pairs": ("loss=sigmoid",),
     "quickstart": ("loss=sigmoid",),
     "toy": ("family=coca", "family=uniter", "family=prefix_lm"),

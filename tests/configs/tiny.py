@@ -38,8 +38,8 @@ EXACT = {
 
 
 def shrink(config: Config, steps: int = 2, learning_rate: float | None = None) -> Config:
-    """The recipe at a tiny size for `DEVICES` devices, without evaluators, for `steps` of each task,
-    at its own learning rate unless another is given."""
+    """The recipe at a tiny size for `DEVICES` devices, without evaluators, for `steps` of each
+    task, at its own learning rate unless another is given."""
     small = _shrink(dataclasses.replace(config, evaluators={}))
     tasks = {
         name: dataclasses.replace(task, data=scenes(task.data))
@@ -70,7 +70,7 @@ def scenes(data: Data) -> Data:
 def mesh(shape: MeshShape) -> MeshShape:
     """The axes that the recipe splits over, on four devices: 4, or 2 x 2 of the last two."""
     split = [axis for axis in ("data", "fsdp", "tensor", "sequence") if getattr(shape, axis) != 1]
-    sizes = {axis: 2 for axis in split[-2:]} if len(split) > 1 else {(split or ["data"])[0]: 4}
+    sizes = dict.fromkeys(split[-2:], 2) if len(split) > 1 else {(split or ["data"])[0]: 4}
     return MeshShape(**({"data": 1} | sizes))
 
 
