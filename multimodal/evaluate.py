@@ -15,7 +15,7 @@ from absl import flags
 
 from multimodal import experiment as experiments
 from multimodal import recipe
-from multimodal.checkpoint.bundle import Checkpoints
+from multimodal.checkpoint.locate import locate
 from multimodal.checks import check
 from multimodal.command import run, workdir_from_flags
 from multimodal.config import Evaluator, MeshShape
@@ -42,7 +42,6 @@ OWN_DATA = {  # flags that --task reads
     "holdout": "FIELD:SHARE of --data to test on.",
     "option": "NAME=VALUE of the task's settings.",
 }
-TOKENIZER = "tokenizer.json"  # a run folder's own copy of its tokenizer
 
 
 def run_evaluators(
@@ -70,19 +69,13 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
 
     Raises UserError when the folder holds no whole checkpoint, or not that of `step`.
     """
-    if not workdir.is_dir():
-        raise UserError(f"no run folder {workdir}")
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    known = checkpoints.steps()
-    if not known or step not in (None, *known):
-        wanted = "no whole checkpoint" if not known else f"no checkpoint of step {step}"
-        raise UserError(f"{workdir} holds {wanted}; steps: {', '.join(map(str, known)) or 'none'}")
-    step = known[-1] if step is None else step
+    checkpoints, step = locate(workdir, step)
     meta = checkpoints.meta(step)
     config = recipe.finish(recipe.resolve(meta["config"]))
     preprocessing = from_dict(Preprocessing, meta["preprocessing"], "preprocessing")
-    if (own := workdir / TOKENIZER).exists():
-        preprocessing = dataclasses.replace(preprocessing, tokenizer=str(own))
+    if own := meta["tokenizer"]["file"]:  # it came along
+        own = str(checkpoints.file(step, own))
+        preprocessing = dataclasses.replace(preprocessing, tokenizer=own)
     # Whatever devices there are now, with the parameters split over them; no step is taken.
     config = dataclasses.replace(
         config,

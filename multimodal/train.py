@@ -16,6 +16,7 @@ from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
 from multimodal.config import Config, from_dict, to_dict
+from multimodal.data.tokenizers import describe_tokenizer
 from multimodal.errors import UserError
 from multimodal.evaluate import run_evaluators
 from multimodal.experiment import Experiment
@@ -47,17 +48,17 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     first, positions = 0, dict.fromkeys(experiment.tasks, 0)
     if (latest := checkpoints.latest()) is not None:
         meta = checkpoints.meta(latest)
-        _check_unchanged(config, meta["config"], workdir)
+        _check_unchanged(experiment, meta, workdir)
         first, positions = latest, meta["positions"]
     # What can be wrong with the data is found before anything is compiled.
     experiment.check_evaluators()
     streams = {name: experiment.batches(name, positions[name]) for name in experiment.tasks}
     missed = [n for n in _due(config, first) if first and not _is_recorded(workdir, n, first)]
+    files = [experiment.tokenizer.file] if experiment.tokenizer.file else []
     if main:
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
         (workdir / "placement.txt").write_text(experiment.placement() + "\n")
-        if experiment.tokenizer.file:
-            name, content = experiment.tokenizer.file
+        for name, content in files:
             (workdir / name).write_bytes(content)
         save_facts(workdir, describe(experiment.parameter_count))
         truncate_after(workdir / "metrics.jsonl", first)
@@ -106,7 +107,8 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
             bar.set_postfix(loss=f"{figures['train/loss']:.3f}")
         # Saved before the next batch is drawn, so that state and positions agree.
         if last or checkpoints.should_save(done):
-            checkpoints.save(done, state, _meta(config, positions), force=last)
+            meta = _meta(experiment, positions)
+            checkpoints.save(done, state, meta, force=last, files=dict(files))
         if due := _due(config, done):
             with meter.paused():
                 results = _evaluate(experiment, state, due, workdir)
@@ -127,9 +129,13 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     return results
 
 
-def _check_unchanged(config: Config, saved: dict[str, Any], workdir: Path) -> None:
+def _check_unchanged(experiment: Experiment, meta: dict[str, Any], workdir: Path) -> None:
     """A run goes on as what it began; see `recipe.first_change` for what may change."""
-    if change := first_change(from_dict(Config, saved, "saved config"), config):
+    change = first_change(from_dict(Config, meta["config"], "saved config"), experiment.config)
+    if meta["tokenizer"] != describe_tokenizer(experiment.tokenizer):
+        file = experiment.config.preprocessing.tokenizer
+        change = change or f"the tokenizer {file} has other contents than it had"
+    if change:
         raise UserError(
             f"{workdir} holds a run with other settings: {change}; go on with its own "
             "config.json, or choose another --workdir"
@@ -169,11 +175,13 @@ def _named(figures: dict, task: str, tasks: int) -> dict[str, float]:
     return named | {f"train/{name}": float(figures[name]) for name in shared}
 
 
-def _meta(config: Config, positions: dict[str, int]) -> dict[str, Any]:
+def _meta(experiment: Experiment, positions: dict[str, int]) -> dict[str, Any]:
+    config = experiment.config
     return {
         "positions": dict(positions),
         "config": to_dict(config),
         "preprocessing": to_dict(config.preprocessing),
+        "tokenizer": describe_tokenizer(experiment.tokenizer),
         "versions": {"jax": jax.__version__},
     }
 

@@ -1,19 +1,24 @@
 """The evaluate command on a run that was trained here: same figures, any devices, own tokenizer."""
 
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import pytest
 
 from multimodal import recipe
 from multimodal.config import MeshShape
-from multimodal.data.tokenizers import FileTokenizer
 from multimodal.errors import UserError
 from multimodal.evaluate import restore, run_evaluators
 from multimodal.quickstart import RECIPE
 from multimodal.train import train
 from tests.commands import finish, start
 from tests.toy import replace
+
+
+def config_of(workdir):
+    return json.loads((workdir / "config.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +42,34 @@ def test_a_run_trained_on_two_devices_is_evaluated_on_eight(run):
     assert found["eval/unseen_pairs/examples"] == 512
 
 
-def test_the_run_folder_has_its_own_tokenizer(run):
+def test_a_checkpoint_copied_alone_brings_its_tokenizer(run, tmp_path):
+    workdir, wanted = run
+    copy = shutil.copytree(workdir / "checkpoints" / "00000002", tmp_path / "00000002")
+    experiment, params, step = restore(copy)
+    assert step == 2
+    assert experiment.config.preprocessing.tokenizer == str(copy / "tokenizer.json")
+    first = Path(config_of(workdir)["preprocessing"]["tokenizer"])
+    for file in (copy / "tokenizer.json", workdir / "tokenizer.json"):
+        assert file.read_bytes() == first.read_bytes()
+    with jax.set_mesh(experiment.mesh):
+        found = run_evaluators(experiment, params, step, tmp_path, ["shape"])
+    assert found.items() <= {k: pytest.approx(v, abs=1e-6) for k, v in wanted.items()}.items()
+
+
+def test_the_tokenizer_that_a_run_began_with_may_be_gone(run, tmp_path):
     workdir, _ = run
-    experiment, _, _ = restore(workdir)
-    assert experiment.config.preprocessing.tokenizer == str(workdir / "tokenizer.json")
-    own, first = FileTokenizer(str(workdir / "tokenizer.json")), experiment.tokenizer
-    text = ["a big red star top left"]
-    assert (own.encode_batch(text, 12) == first.encode_batch(text, 12)).all()
+    copy = tmp_path / "00000002"
+    shutil.copytree(workdir / "checkpoints" / "00000002", copy)
+    elsewhere = str(workdir / "checkpoints" / "nowhere.json").encode()
+    for name in ("_CHECKPOINT_METADATA", "MANIFEST.json"):
+        first = config_of(workdir)["preprocessing"]["tokenizer"].encode()
+        (copy / name).write_bytes((copy / name).read_bytes().replace(first, elsewhere))
+    (copy / "MANIFEST.json").unlink()
+    experiment, _, _ = restore(copy)
+    assert experiment.tokenizer.vocab_size == 41
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="is torn: tokenizer.json is missing"):
+        restore(copy)
 
 
 def test_what_is_not_there_is_one_line(run, tmp_path):

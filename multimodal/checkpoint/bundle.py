@@ -1,4 +1,5 @@
-"""Checkpoints of a run: state, data position, config and preprocessing, together or not at all.
+"""Checkpoints of a run: state, data position, config, preprocessing and the files that this needs,
+together or not at all.
 
 One folder a step, `checkpoints/00001000`, written by Orbax in the background and put in its place
 by a rename. The state is stored flat, under names such as `opt_state/0/mu/text/embed`, so that what
@@ -10,7 +11,7 @@ checkpoint, then the list of its files (see `completeness`), only then are older
 import itertools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,17 @@ class Checkpoints:
         """Whether `step` is one of every `settings.every`."""
         return step > 0 and step % self.settings.every == 0
 
-    def save(self, step: int, state: Any, meta: dict, force: bool = False) -> bool:
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: dict,
+        force: bool = False,
+        files: Mapping[str, bytes] | None = None,
+    ) -> bool:
         """Starts saving `state` (a tree of arrays) and `meta` (JSON); the writing happens behind.
 
+        `files`, by name, lie in the checkpoint's folder as they are, such as a tokenizer's.
         The arrays may be donated or deleted as soon as this returns. Does nothing and returns
         False when `should_save(step)` is false, unless `force`d, and when `step` is already here.
         Raises UserError when this save cannot begin, or when the one before failed.
@@ -81,7 +90,12 @@ class Checkpoints:
             return False
         tensors = flatten(state)
         meta = json.loads(json.dumps(meta))  # refused here rather than behind
-        record = {"meta": meta, "tensors": {n: abstract(x) for n, x in tensors.items()}}
+        files = dict(files or {})
+        record = {
+            "meta": meta,
+            "tensors": {n: abstract(x) for n, x in tensors.items()},
+            "files": completeness.fingerprints(files),
+        }
         stored = {name: x for name, x in tensors.items() if np.prod(x.shape)}  # see `_load`
 
         def start() -> ocp.AsyncResponse:
@@ -90,7 +104,7 @@ class Checkpoints:
 
         response = self._storing(step, start)
         self._pending = self._writer.submit(
-            self._storing, step, lambda: self._finish(step, response)
+            self._storing, step, lambda: self._finish(step, response, files)
         )
         return True
 
@@ -110,13 +124,21 @@ class Checkpoints:
         """What `save` was given beside the state."""
         return self._record(step)["meta"]
 
+    def tensors(self, step: int) -> dict[str, list]:
+        """`[shape, dtype]` of every tensor of the state by its path, such as `params/a/b`."""
+        return self._record(step)["tensors"]
+
+    def file(self, step: int, name: str) -> Path:
+        """Where the file is that `save` was given as `name`."""
+        return self._path(step) / name
+
     def restore(self, step: int, target: Any) -> Any:
         """The state of `step`, to the bit, sharded as `target`: a tree of jax.ShapeDtypeStruct.
 
         The mesh may be another one than at save time. Raises UserError, naming the tensors, when
         names, shapes or dtypes differ; nothing is cast.
         """
-        return self._load(step, flatten(target), target, prefixes=("",))
+        return self._load(step, flatten(target), target, lambda name: True)
 
     def restore_params(self, step: int, target: Any = None, ema: bool | None = None) -> Any:
         """Only the parameters of `step`: their moving average where one was saved.
@@ -136,7 +158,16 @@ class Checkpoints:
                 raise UserError(f"{self._path(step)} holds no tensor whose name begins {prefix!r}")
             target = {name.removeprefix(prefix): replicated(*x) for name, x in found.items()}
         named = {prefix + name: leaf for name, leaf in flatten(target).items()}
-        return self._load(step, named, target, prefixes=(prefix,))
+        return self._load(step, named, target, lambda name: name.startswith(prefix))
+
+    def restore_some(
+        self, step: int, target: dict[str, jax.ShapeDtypeStruct]
+    ) -> dict[str, jax.Array]:
+        """Some tensors of `step` alone, by their paths in the state, sharded as `target` says.
+
+        Raises UserError as `restore` does, but not for tensors that are left over.
+        """
+        return self._load(step, flatten(target), target, target.__contains__)
 
     def wait(self) -> None:
         """Returns when the save in progress is on disk; raises UserError if it failed."""
@@ -161,9 +192,8 @@ class Checkpoints:
             steps = ", ".join(map(str, steps_in(self.folder))) or "none"
             raise UserError(f"no checkpoint {self._path(step)}; steps here: {steps}") from error
 
-    def _load(self, step: int, wanted: dict, target: Any, prefixes: tuple[str, ...]) -> Any:
-        saved = self._record(step)["tensors"]
-        saved = {name: x for name, x in saved.items() if name.startswith(prefixes)}
+    def _load(self, step: int, wanted: dict, target: Any, among: Callable[[str], bool]) -> Any:
+        saved = {name: x for name, x in self.tensors(step).items() if among(name)}
         if wrong := misfits(saved, {name: abstract(x) for name, x in wanted.items()}):
             more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise UserError(
@@ -183,9 +213,11 @@ class Checkpoints:
             loaded |= ocp.load(self._path(step), stored, checkpointable_name=completeness.STATE)
         return jax.tree.unflatten(jax.tree.structure(target), [loaded[name] for name in wanted])
 
-    def _finish(self, step: int, response: ocp.AsyncResponse) -> None:
+    def _finish(self, step: int, response: ocp.AsyncResponse, files: dict[str, bytes]) -> None:
         response.result()
         if jax.process_index() == 0:
+            for name, content in files.items():
+                (self._path(step) / name).write_bytes(content)
             completeness.write_manifest(self._path(step))
             remove_old(self.folder, self.settings.keep, self.settings.keep_every)
 

@@ -30,7 +30,10 @@ def find_damage(folder: Path) -> str | None:
     try:
         read_record(folder)
         manifest = _read_manifest(folder)
-        return _unreadable_tensor(folder) if manifest is None else _changed_file(folder, manifest)
+        if manifest is not None:
+            return _changed_file(folder, manifest)
+        # The files that came along are written last: without a list they may not be there.
+        return _changed_file(folder, read_record(folder)["files"]) or _unreadable_tensor(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
@@ -38,7 +41,12 @@ def find_damage(folder: Path) -> str | None:
 def read_record(folder: Path) -> dict:
     """What was saved beside the tensors: `{"meta": ..., "tensors": {path: [shape, dtype]}}`."""
     record = json.loads((folder / RECORD).read_text())["custom_metadata"]
-    return {"meta": record["meta"], "tensors": record["tensors"]}
+    return {name: record[name] for name in ("meta", "tensors")} | {"files": record.get("files", {})}
+
+
+def fingerprints(files: dict[str, bytes]) -> dict[str, list[int | None]]:
+    """Size and, when small, CRC-32 of each of some files that are to be written."""
+    return {name: _of(content, len(content)) for name, content in files.items()}
 
 
 def has_manifest(folder: Path) -> bool:
@@ -53,7 +61,11 @@ def _files(folder: Path) -> list[str]:
 
 def _fingerprint(path: Path) -> list[int | None]:
     size = path.stat().st_size
-    return [size, zlib.crc32(path.read_bytes()) if size < _CHECKSUM_BELOW else None]
+    return _of(path.read_bytes() if size < _CHECKSUM_BELOW else b"", size)
+
+
+def _of(content: bytes, size: int) -> list[int | None]:
+    return [size, zlib.crc32(content) if size < _CHECKSUM_BELOW else None]
 
 
 def _read_manifest(folder: Path) -> dict[str, list[int | None]] | None:

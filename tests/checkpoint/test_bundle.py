@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from multimodal import config
 from multimodal.checkpoint import bundle
 from multimodal.checkpoint.bundle import Checkpoints
+from multimodal.checkpoint.locate import locate
 from multimodal.checkpoint.tree import flatten
 from multimodal.errors import UserError
 from multimodal.parallel.mesh import make_mesh
@@ -211,3 +212,51 @@ def test_orbax_is_silent(checkpoints, mesh, caplog):
         checkpoints.save(10, make_state(mesh), META)
         checkpoints.restore(checkpoints.latest(), target_of(make_state(mesh), mesh))
     assert [record.getMessage() for record in caplog.records if "orbax" in record.pathname] == []
+
+
+def test_files_come_along_as_they_are(checkpoints, mesh):
+    content = bytes(range(256)) * 5000  # longer than what is given a checksum
+    state = make_state(mesh)
+    checkpoints.save(10, state, META, files={"tokenizer.model": content, "notes.txt": b""})
+    checkpoints.wait()
+    assert checkpoints.file(10, "tokenizer.model").read_bytes() == content
+    assert checkpoints.file(10, "notes.txt").read_bytes() == b""
+    assert bits(checkpoints.restore(10, target_of(state, mesh))) == bits(state)
+    assert set(checkpoints.tensors(10)) == set(flatten(state))
+
+
+def test_some_tensors_are_read_alone_and_sharded(checkpoints, mesh):
+    state = make_state(mesh)
+    checkpoints.save(10, state, META)
+    checkpoints.wait()
+    whole = flatten(target_of(state, mesh))
+    # Not in order, and one whose name begins as another's does.
+    target = {name: whole[name] for name in ("params/text/embed", "params/image/bias")}
+    found = checkpoints.restore_some(10, target)
+    assert bits(found) == bits({name: flatten(state)[name] for name in target})
+    assert all(found[name].sharding == target[name].sharding for name in target)
+    with pytest.raises(UserError, match="params/none/x .* is wanted but was not saved"):
+        checkpoints.restore_some(10, {"params/none/x": whole["params/scale"]})
+
+
+def test_a_checkpoint_is_located_by_run_by_its_own_folder_and_by_step(tmp_path, mesh):
+    run = tmp_path / "run"
+    checkpoints = Checkpoints(run / "checkpoints", config.Checkpoints(every=10, keep=2))
+    for step in (10, 20):
+        checkpoints.save(step, make_state(mesh), META)
+    checkpoints.close()
+    for path, step, wanted in (
+        (run, None, 20),
+        (run, 10, 10),
+        (run / "checkpoints" / "00000010", None, 10),
+    ):
+        folder, found = locate(path, step)
+        assert found == wanted and folder.meta(found) == META
+    for path, step, told in (
+        (run, 30, "no checkpoint of step 30; steps: 10, 20"),
+        (run / "checkpoints" / "00000010", 20, "no checkpoint of step 20; steps: 10"),
+        (tmp_path / "none", None, "no run folder"),
+        (tmp_path, None, "the folder does not exist"),
+    ):
+        with pytest.raises(UserError, match=told):
+            locate(path, step)

@@ -161,3 +161,17 @@ def test_leftovers_of_a_killed_run_are_cleared_up(folder, caplog):
     assert {"00000010", "00000020", "notes"} < names
     assert sum(".torn" in name for name in names) == SETTINGS.keep, "they do not pile up"
     assert len(names) == 3 + SETTINGS.keep
+
+
+@pytest.mark.parametrize("damage", [delete, truncate, flip])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_file_that_came_along_is_part_of_the_checkpoint(tmp_path, caplog, damage, listed):
+    checkpoints = Checkpoints(tmp_path, SETTINGS)
+    for step in (10, 20):
+        checkpoints.save(step, {"params": state_of(1).params["scale"]}, META, files={"a": b"abc"})
+    checkpoints.wait()
+    damage(checkpoints.file(20, "a"))
+    if not listed:  # the run was killed before it had written the list
+        (tmp_path / "00000020" / completeness.MANIFEST).unlink()
+    assert checkpoints.latest() == 10
+    assert "is torn: a " in caplog.text

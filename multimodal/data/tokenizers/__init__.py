@@ -3,7 +3,7 @@
 from multimodal.data.tokenizers.file import FileTokenizer
 from multimodal.data.tokenizers.load import load_tokenizer
 from multimodal.data.tokenizers.spm import SentencePieceTokenizer
-from multimodal.data.tokenizers.tokenizer import Tokenizer
+from multimodal.data.tokenizers.tokenizer import Tokenizer, describe_tokenizer
 from multimodal.data.tokenizers.utf8 import ByteTokenizer
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "FileTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
+    "describe_tokenizer",
     "load_tokenizer",
 ]

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,6 +37,14 @@ class Tokenizer(Protocol):
     def pieces(self, text: str) -> list[tuple[int, str]]:
         """(id, token as the vocabulary spells it) of a text, without special tokens, for people."""
         ...
+
+
+def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What a checkpoint remembers of a tokenizer, as JSON: the name of its file, its fingerprint,
+    its size and its special ids."""
+    names = ("fingerprint", "vocab_size", "pad_id", "start_id", "end_id")
+    file = tokenizer.file[0] if tokenizer.file else None
+    return {"file": file} | {name: getattr(tokenizer, name) for name in names}
 
 
 # A token holds a few dozen characters at most: no need to tokenise a whole book.
