@@ -53,6 +53,7 @@ def _check_part(part: Any, path: str, preprocessing: Preprocessing) -> None:
     if isinstance(part, settings.ImageTower):
         _divides(part, path, "patch_size", "image_size")
         _share(part, path, "patch_dropout")
+        _check_patches(part, path, preprocessing)
         _require(
             part.pooler != "class" or part.class_token,
             f"{path}.pooler='class' needs {path}.class_token=True",
@@ -66,6 +67,23 @@ def _check_part(part: Any, path: str, preprocessing: Preprocessing) -> None:
             value == wanted,
             f"{path}.{name}={value} differs from config.preprocessing.{name}={wanted}",
         )
+
+
+def _check_patches(image: settings.ImageTower, path: str, preprocessing: Preprocessing) -> None:
+    most = image.max_patches
+    _positive(image, path, "max_patches")
+    for name in ("max_patches", "patch_size"):
+        ours, wanted = getattr(image, name), getattr(preprocessing, name)
+        _require(
+            ours == wanted or (name == "patch_size" and most is None),
+            f"{path}.{name}={ours} differs from config.preprocessing.{name}={wanted}",
+        )
+    if most is not None:
+        for name in ("class_token", "patch_dropout"):
+            _require(
+                not getattr(image, name),
+                f"{path}.{name}={getattr(image, name)}: not with {path}.max_patches={most}",
+            )
 
 
 def _check_stack(stack: settings.Transformer, path: str, config: Config) -> None:
@@ -109,6 +127,10 @@ def _check_gives_tokens(tower: settings.ImageTower | settings.TextTower, where: 
             f"config.model.{where}.{name}={getattr(tower, name)!r}: this model reads the {where}'s "
             "tokens; set it to 'none'",
         )
+    _require(
+        getattr(tower, "max_patches", None) is None,
+        f"config.model.{where}.max_patches: this model wants as many tokens of each picture",
+    )
 
 
 def _check_towers(model: settings.DualEncoder) -> None:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from multimodal import config as settings
 from multimodal.config import Config
+from multimodal.data.patches import stack
 from multimodal.data.pipeline import Batches, batches
 from multimodal.data.sources import open_data
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer
@@ -67,23 +68,22 @@ class Experiment:
             self.shardings,
         )
 
-    def abstract_batch(self, task: str | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+    def abstract_batch(self, task: str | None = None) -> dict[str, Any]:
         """What a step of a task (None: the first) is given: shapes, dtypes and shardings of a
         global batch."""
         size, p = self.config.batch_size, self.config.preprocessing
-        entries = {
-            "image": ((p.image_size, p.image_size, 3), np.uint8),
-            "text": ((p.length,), np.int32),
-            "label": ((), np.int32),
-            "valid": ((), np.bool_),
+        one = {
+            "image": stack([None], p),
+            "text": np.zeros((1, p.length), np.int32),
+            "label": np.zeros(1, np.int32),
+            "valid": np.zeros(1, np.bool_),
         }
         fields = self.tasks[task or next(iter(self.tasks))].data.fields
         sharding = batch_sharding(self.mesh)
-        return {
-            name: jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharding)
-            for name, (shape, dtype) in entries.items()
-            if name in (*fields, "valid")
-        }
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=sharding),
+            {name: entry for name, entry in one.items() if name in (*fields, "valid")},
+        )
 
     def batches(self, task: str, start_batch: int = 0) -> Batches:
         """This process's host batches of a task from number `start_batch` on."""
@@ -117,10 +117,10 @@ class Experiment:
 
     def model_flops(self) -> int:
         """Of one step without rematerialisation: three times the forward pass over the batch."""
-        one = {
-            name: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype)
-            for name, leaf in self.abstract_batch().items()
-        }
+        one = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype),
+            self.abstract_batch(),
+        )
         forward = lambda params, batch: self.model.bind(params)(batch)  # noqa: E731
         return 3 * self.config.batch_size * count_flops(forward, self.model.shapes(), one)
 

@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from multimodal import config
-from multimodal.data import images, transforms
+from multimodal.data import images, patches, transforms
 from multimodal.data.order import record_at
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.data.sources import open_data
@@ -80,10 +80,11 @@ def batches(
     """Endless training batches from number `start_batch` on; `close()` the iterator when done.
 
     A batch holds this process's part, batch_size / process_count examples: `image` uint8
-    [batch, size, size, 3], `text` int32 [batch, length], `label` int32 [batch], `image_features`
-    float32 [batch, width] (each where `data.fields` names it), `valid` bool [batch], `position`
-    int64 [batch]; and for the host alone `keys`, a list of str, and `broken`, a list of
-    (key, reason). A broken record is a slot of zeros with valid False, so that nothing shifts.
+    [batch, size, size, 3] (see `patches.stack` for NaFlex), `text` int32 [batch, length], `label`
+    int32 [batch], `image_features` float32 [batch, width] (each where `data.fields` names it),
+    `valid` bool [batch], `position` int64 [batch]; and for the host alone `keys`, a list of str,
+    and `broken`, a list of (key, reason). A broken record is a slot of zeros with valid False, so
+    that nothing shifts.
 
     Raises UserError for settings or sources that cannot work, before the first batch.
     """
@@ -223,10 +224,8 @@ class _Collate:
             "broken": [(e["key"], e["broken"]) for e in examples if e.get("broken")],
         }
         if "image" in self.fields:
-            size = self.preprocessing.image_size
-            batch["image"] = np.zeros((len(examples), size, size, 3), np.uint8)
-            for slot in np.flatnonzero(valid):
-                batch["image"][slot] = examples[slot]["image"]
+            pictures = [e["image"] if v else None for e, v in zip(examples, valid, strict=True)]
+            batch["image"] = patches.stack(pictures, self.preprocessing)
         if "label" in self.fields:
             labels = [int(e["label"]) if v else 0 for e, v in zip(examples, valid, strict=True)]
             batch["label"] = np.array(labels, np.int32)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from multimodal.data.patches import fitting_size
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 from multimodal.schema import from_dict, nearest
@@ -186,17 +187,21 @@ _PIL = {
 
 
 def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """The model's own resize: uint8 [height, width, 3] to [size, size, 3], any aspect ratio.
+    """The model's own resize: uint8 [height, width, 3] to [size, size, 3], any aspect ratio; with
+    `max_patches` to whole patches of its own aspect ratio.
 
     Antialiased when shrinking, as Pillow computes it; training and evaluation both end with it, so
     they cannot differ.
     """
     size = preprocessing.image_size
     height, width = image.shape[:2]
+    most, how = preprocessing.max_patches, _PIL[preprocessing.interpolation]
+    picture = Image.fromarray(image)
+    if most is not None:
+        h, w = fitting_size(height, width, preprocessing.patch_size, most)
+        return image if (h, w) == (height, width) else np.asarray(picture.resize((w, h), how))
     if height == width == size:
         return image
-    how = _PIL[preprocessing.interpolation]
-    picture = Image.fromarray(image)
     match preprocessing.resize:
         case "squash":
             return np.asarray(picture.resize((size, size), how))
