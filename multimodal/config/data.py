@@ -40,11 +40,13 @@ class Tar:
     """WebDataset shards: one file, a folder, `{000..999}` or `*` patterns, or several with `::`.
 
     A relative path is looked for below `data_dir`. A record's fields are the extensions of its
-    members; `json.a.b` reaches into a JSON member.
+    members; `json.a.b` reaches into a JSON member. `subset` is a DataComp subset: an .npy of the
+    `json.uid` of the records to keep.
     """
 
     path: str
     kind: Literal["tar"] = "tar"
+    subset: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,60 @@ class HuggingFace:
     subset: str = ""
 
 
-Source = Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder | HuggingFace
-
-
 @dataclass(frozen=True)
 class Holdout:
     """Keeps or sets aside a `share` of the groups: records with one value of the field `by`.
 
-    A fixed hash of the group's name decides its side, so no group is ever on both.
+    A fixed hash of the group's name decides its side, so no group is ever on both; another `seed`
+    is another split.
     """
 
     by: str
     share: float = 0.1
     keep: Literal["train", "test"] = "train"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One source of a mixture; `weight` is its share of the examples, relative to the others'."""
+
+    source: Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder | HuggingFace
+    weight: float = 1.0
+    fields: dict[str, str] = field(default_factory=lambda: {"image": "image", "text": "text"})
+    where: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    holdout: Holdout | None = None
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sources at once, each walking its own epochs; evaluation takes them one by one.
+
+    A record has the names of its part's `fields`, and `part`, the part's own name.
+    """
+
+    parts: dict[str, Part]
+    kind: Literal["mixture"] = "mixture"
+
+
+Source = Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder | HuggingFace | Mixture
 
 
 @dataclass(frozen=True)
 class Data:
     """Where examples come from and what happens to them before the model's own preprocessing.
 
-    `fields` maps what the model reads (image, text, label) to the record's names, `a|b` standing
-    for the first it has; `where` keeps records whose field has one of the values; `augment` lists
-    transforms as plain data, `{"op": NAME, ...}`, for training alone. When shuffled, `group`
-    consecutive records stay together. `workers` are processes that read and decode (0: threads of
-    this one); more than a share of `max_broken` unreadable records ends the run.
+    `fields` maps what the model reads (image, text, label, image_features) to the record's names,
+    `a|b` standing for the first it has; `where` keeps records whose field has one of the values;
+    `augment` lists transforms as plain data, `{"op": NAME, ...}`, for training alone.
+
+    A text is put into the `{}` of one of the `templates` (evaluation: the first). Of texts by
+    language, those of `languages` are used, in proportion to their weights (none: all, equally).
+
+    Records come once an epoch, or are drawn with "replacement". When shuffled, `group` consecutive
+    records stay together; `window` such groups are mixed record by record. `workers` are processes
+    that read and decode (0: threads of this one); more than a share of `max_broken` unreadable
+    records ends the run.
     """
 
     source: Source
@@ -113,7 +145,11 @@ class Data:
     augment: tuple[dict[str, Any], ...] = ()
     where: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
     holdout: Holdout | None = None
+    templates: tuple[str, ...] = ()
+    languages: dict[str, float] = field(default_factory=dict)
     shuffle: bool = True
+    sampling: Literal["epochs", "replacement"] = "epochs"
     group: int = 1
+    window: int = 1
     workers: int = 0
     max_broken: float = 0.01

@@ -1,5 +1,6 @@
 """From the settings of a source to its records: opened, filtered, and split by leakage group."""
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from multimodal import config
+from multimodal.data.mixture import MixtureSource, Part
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.errors import UserError
 
@@ -34,7 +36,7 @@ def open_source(
                 image_size=source.image_size,
                 train=source.train,
             )
-            return TfdsSource(str(folder), source.split, fields)
+            return Generated(TfdsSource(str(folder), source.split, fields))
         case config.Tfds():
             from multimodal.data.tfds import TfdsSource, folder_of
 
@@ -46,7 +48,12 @@ def open_source(
         case config.Tar():
             from multimodal.data.tar import TarSource
 
-            return TarSource(_below(data_dir, source.path), fields)
+            tars = TarSource(_below(data_dir, source.path), fields)
+            if not source.subset:
+                return tars
+            from multimodal.data.datacomp import chosen
+
+            return Selection(tars, chosen(tars, _below(data_dir, source.subset)))
         case config.Parquet():
             from multimodal.data.parquet import ParquetSource
 
@@ -59,6 +66,8 @@ def open_source(
             from multimodal.data.huggingface import open_huggingface
 
             return open_huggingface(source.name, data_dir, source.split, source.subset, fields)
+        case config.Mixture():
+            return _mix(source, data_dir)
     raise UserError(f"data.source: no source of kind {getattr(source, 'kind', source)!r}")
 
 
@@ -76,47 +85,88 @@ class Selection:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         return self.source[int(self.indices[index])]
 
 
-def open_data(data: config.Data, data_dir: str = "", extra: Iterable[str] = ()) -> Source:
+class Generated(Selection):
+    """All records of a source that was made here: in how few files does not matter."""
+
+    def __init__(self, source: Source):
+        super().__init__(source, np.arange(len(source)))
+
+    @property
+    def shards(self) -> int:
+        return len(self)
+
+
+def open_data(
+    data: config.Data | config.Part, data_dir: str = "", extra: Iterable[str] = ()
+) -> Source:
     """The records of `data` after `where` and `holdout`, holding `data.fields` and `extra`.
 
     Raises UserError when none is left, or when no record at hand has one of the fields.
     """
     source = open_source(data.source, data_dir, (*data.fields.values(), *extra))
     if data.where or data.holdout:
-        asked = [*data.where] + ([data.holdout.by] if data.holdout else [])
-        criteria = open_source(data.source, data_dir, asked)
-        source = Selection(source, _select(criteria, data))
+        if isinstance(data.source, config.Mixture):
+            raise UserError("data: say where and holdout in the parts of the mixture")
+        source = Selection(source, _select(data, data_dir))
     if len(source) == 0:
         raise UserError(f"data: no record of {data.source} is left by where and holdout")
     _check_fields(source, data, data_dir)
     return source
 
 
-def in_test(group: Any, share: float) -> bool:
+def _mix(mixture: config.Mixture, data_dir: str) -> Source:
+    if not mixture.parts:
+        raise UserError("data.source.parts: a mixture needs at least one")
+    parts = {}
+    for name, part in mixture.parts.items():
+        try:
+            parts[name] = Part(open_data(part, data_dir), part.fields, part.weight)
+        except UserError as error:
+            raise UserError(f"data.source.parts.{name}: {error}") from None
+    return MixtureSource(parts)
+
+
+def in_test(group: Any, share: float, seed: int = 0) -> bool:
     """Whether a leakage group belongs to the held-out `share`: a fixed hash of its name decides.
 
     Neither the order nor the number of records matters, so a group stays on its side when data are
     added, and no group is ever on both.
     """
-    digest = hashlib.blake2b(str(group).encode(), digest_size=8).digest()
+    name = f"{seed}/{group}" if seed else str(group)
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
 
 
-def _select(source: Source, data: config.Data) -> np.ndarray:
-    """Indices of the records kept. One whose criteria cannot be read is on no side of a split."""
-    kept, unreadable = [], 0
+_selections: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+
+def _select(data: config.Data | config.Part, data_dir: str) -> np.ndarray:
+    """Indices of the records kept, worked out once a process: both sides of a split together."""
+    split = dataclasses.replace(data.holdout, keep="train") if data.holdout else None
+    asked = repr((data.source, data_dir, sorted(data.where.items()), split))
+    if asked not in _selections:
+        source = open_source(data.source, data_dir, [*data.where, *([split.by] if split else [])])
+        _selections[asked] = _sides(source, data.where, split)
+    train, test = _selections[asked]
+    return test if data.holdout and data.holdout.keep == "test" else train
+
+
+def _sides(
+    source: Source, where: dict[str, tuple[int | str, ...]], split: config.Holdout | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and held out. One whose criteria cannot be read is on no side of a split."""
+    train, test, unreadable = [], [], 0
     for i in range(len(source)):
         try:
             record = source[i]
-            if all(_matches(look_up(record, n), values) for n, values in data.where.items()):
-                if data.holdout is not None:
-                    test = in_test(look_up(record, data.holdout.by), data.holdout.share)
-                    if test != (data.holdout.keep == "test"):
-                        continue
-                kept.append(i)
+            if all(_matches(look_up(record, n), values) for n, values in where.items()):
+                held_out = split and in_test(look_up(record, split.by), split.share, split.seed)
+                (test if held_out else train).append(i)
         except (BrokenRecord, KeyError) as error:
             unreadable += 1
             problem = error
@@ -124,14 +174,14 @@ def _select(source: Source, data: config.Data) -> np.ndarray:
         log.warning(
             "%d of %d records left out of where and holdout: %s", unreadable, i + 1, problem
         )
-    return np.array(kept, np.int64)
+    return np.array(train, np.int64), np.array(test, np.int64)
 
 
 def _matches(value: Any, accepted: tuple[int | str, ...]) -> bool:
     return any(v in accepted for v in value) if isinstance(value, list) else value in accepted
 
 
-def _check_fields(source: Source, data: config.Data, data_dir: str) -> None:
+def _check_fields(source: Source, data: config.Data | config.Part, data_dir: str) -> None:
     """A field that none of the first records has is a misspelt name, not broken data."""
     missing: dict[str, int] = {}
     seen = 0

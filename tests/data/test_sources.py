@@ -3,7 +3,12 @@
 import pytest
 
 from multimodal import config, recipe
-from multimodal.data.sources import open_source
+from multimodal.data import sources
+from multimodal.data.pipeline import batches
+from multimodal.data.sources import open_data, open_source
+from multimodal.data.tar import TarSource
+from multimodal.errors import UserError
+from multimodal.preprocessing import Preprocessing
 from tests.data.shards import members, write_tar
 from tests.toy import CONFIGS
 
@@ -26,3 +31,39 @@ def test_the_recipe_for_pairs_counts_from_the_current_folder(shards, monkeypatch
     config = recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), "tar=a.tar::b.tar"))
     for data in (config.tasks["pairs"].data, config.evaluators["held_out"].data):
         assert len(open_source(data.source, "elsewhere")) == 5
+
+
+def test_both_sides_of_a_split_cost_one_scan_of_what_it_names(shards, monkeypatch):
+    reads = []
+    real = TarSource._read
+    monkeypatch.setattr(TarSource, "_read", lambda self, *a: (reads.append(a), real(self, *a))[1])
+    monkeypatch.setattr(sources, "_check_fields", lambda *a: None)
+    kept = {}
+    for _ in range(3):
+        for keep in ("train", "test"):
+            holdout = config.Holdout("txt", 0.5, keep)
+            data = config.Data(config.Tar("*.tar"), {"image": "png"}, holdout=holdout)
+            kept[keep] = open_data(data, str(shards)).indices.tolist()
+    assert len(reads) == 5
+    assert sorted(kept["train"] + kept["test"]) == list(range(5))
+    data = config.Data(config.Tar("*.tar"), {"image": "png"}, holdout=config.Holdout("key", 0.5))
+    open_data(data, str(shards))
+    assert len(reads) == 5
+
+
+def test_fewer_shards_than_processes_are_refused(shards):
+    data = config.Data(config.Tar("*.tar"), {"text": "txt"})
+    batches(data, Preprocessing(), batch_size=6, seed=0, process_count=2, data_dir=str(shards))
+    with pytest.raises(UserError, match="shards=2 is below processes=3; write the data to at leas"):
+        batches(data, Preprocessing(), batch_size=6, seed=0, process_count=3, data_dir=str(shards))
+
+
+def test_another_seed_is_another_split_of_the_same_groups():
+    def held_out(seed):
+        return {g for g in range(500) if sources.in_test(f"group {g}", 0.2, seed)}
+
+    assert held_out(0) != held_out(1) != held_out(2)
+    for seed in range(3):
+        assert 70 < len(held_out(seed)) < 130
+        assert held_out(seed) == held_out(seed)
+    assert 5 < len(held_out(0) & held_out(1)) < 40  # a fifth of a fifth: sides are independent
