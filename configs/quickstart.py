@@ -5,13 +5,13 @@ five minutes on two CPU cores. `loss=sigmoid` trains it the way of SigLIP.
 import itertools
 from pathlib import Path
 
+from multimodal import zoo
 from multimodal.data.scenes import world
 from multimodal.data.scenes.world import COLOURS, PLACES, SHAPES, SIZES
 from multimodal.recipe import parse_arg, resolve
 
 # The 41 words and signs of the captions; the longest caption, of four objects, has 29 tokens.
 VOCABULARY = str(Path(world.__file__).with_name("tokenizer.json"))
-LENGTH = 32
 
 
 def get_config(arg: str = ""):
@@ -32,48 +32,27 @@ def get_config(arg: str = ""):
         told = (dict(zip(names, choice, strict=True)) for choice in itertools.product(*values))
         return tuple(template.format(**words) for words in told)
 
-    block = {"activation": "gelu_tanh", "init": "vit"}
-    image = {"width": 96, "depth": 3, "heads": 4, "mlp": 288} | block
-    text = {"width": 64, "depth": 2, "heads": 4, "mlp": 192} | block
-    sigmoid = arg.loss == "sigmoid"
+    image = {"width": 96, "depth": 3, "heads": 4, "mlp": 288}
+    text = {"width": 64, "depth": 2, "heads": 4, "mlp": 192}
+    model = zoo.small(
+        arg.loss,
+        image=image,
+        text=text,
+        image_size=arg.res,
+        patch_size=8,
+        vocab_size=41,
+        length=32,
+        resize="squash",
+        tokenizer=VOCABULARY,
+    )
     return resolve(
-        {
+        model
+        | {
             "name": "quickstart",
             "data_dir": "data",
             "steps": arg.steps,
             "batch_size": arg.batch,
             "log_every": 50,
-            "preprocessing": {
-                "image_size": arg.res,
-                "resize": "squash",
-                "tokenizer": VOCABULARY,
-                "length": LENGTH,
-            },
-            "model": {
-                "kind": "dual_encoder",
-                "embed": 64,
-                "logit_scale_init": 2.3025851 if sigmoid else 2.6592600,
-                "logit_bias_init": -10.0 if sigmoid else None,
-                "towers": {
-                    "image": {
-                        "kind": "image",
-                        "image_size": arg.res,
-                        "patch_size": 8,
-                        "pooler": "map",
-                        "projection": "linear",
-                        "transformer": image,
-                    },
-                    "text": {
-                        "kind": "text",
-                        "vocab_size": 41,
-                        "length": LENGTH,
-                        "pooler": "mean",
-                        "mask_padding": True,
-                        "projection": "linear",
-                        "transformer": text,
-                    },
-                },
-            },
             "tasks": {
                 "pairs": {
                     "data": scenes("train", group=4),

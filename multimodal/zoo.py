@@ -179,6 +179,53 @@ def coca(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
     }
 
 
+def small(
+    loss: str,
+    *,
+    image: dict[str, Any],
+    text: dict[str, Any],
+    image_size: int,
+    patch_size: int,
+    length: int,
+    vocab_size: int = 260,  # of bytes
+    embed: int = 64,
+    patch_dropout: float = 0.0,
+    **preprocessing: Any,
+) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a plain dual encoder of two given stacks, for small sets: both
+    towers pool all that they hold, and start at the temperature of `loss`, softmax or sigmoid."""
+    sigmoid = loss == "sigmoid"
+    towers = {
+        "image": {
+            "kind": "image",
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "patch_dropout": patch_dropout,
+            "projection": "linear",
+            "transformer": image,
+        },
+        "text": {
+            "kind": "text",
+            "vocab_size": vocab_size,
+            "length": length,
+            "pooler": "mean",
+            "mask_padding": True,
+            "projection": "linear",
+            "transformer": text,
+        },
+    }
+    return {
+        "model": {
+            "kind": "dual_encoder",
+            "embed": embed,
+            "towers": towers,
+            "logit_scale_init": 2.3025851 if sigmoid else 2.6592600,  # log(10), log(1 / 0.07)
+            "logit_bias_init": -10.0 if sigmoid else None,
+        },
+        "preprocessing": {"image_size": image_size, "length": length} | preprocessing,
+    }
+
+
 def _stack(width: int, depth: int, heads: int, mlp: int, **options: Any) -> dict[str, Any]:
     return {"width": width, "depth": depth, "heads": heads, "mlp": mlp} | options
 
