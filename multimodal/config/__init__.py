@@ -10,7 +10,9 @@ from multimodal.config.data import (
     Folder,
     Holdout,
     HuggingFace,
+    Mixture,
     Parquet,
+    Part,
     Scenes,
     Source,
     Tar,
@@ -23,6 +25,7 @@ from multimodal.config.model import (
     Classifier,
     CoCa,
     DualEncoder,
+    Heads,
     ImageTower,
     Model,
     PrefixLM,
@@ -38,9 +41,11 @@ from multimodal.config.objective import (
     Contrastive,
     DecoderCaptioning,
     MaskedLanguage,
+    MaskedPatches,
     Matching,
     Objective,
+    SelfDistillation,
 )
-from multimodal.config.run import Config, Task, parts
+from multimodal.config.run import Config, Start, Task, parts
 from multimodal.config.training import Checkpoints, MeshShape, Optimizer, Rule
 from multimodal.schema import from_dict, to_dict

@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import string
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import grain
@@ -19,8 +19,8 @@ import numpy as np
 from absl import flags
 
 from multimodal import config
-from multimodal.data import images, patches, transforms
-from multimodal.data.order import record_at
+from multimodal.data import captions, images, patches, transforms
+from multimodal.data.order import Order
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.data.sources import open_data
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer
@@ -90,6 +90,7 @@ def batches(
     """
     per_process = _per_process(batch_size, process_count)
     source, fields = open_data(data, data_dir), _checked_fields(data)
+    _check_shards(source, process_count)
     load = _Load(
         source=source,
         fields=fields,
@@ -99,8 +100,9 @@ def batches(
         per_process=per_process,
         process_index=process_index,
         seed=seed,
-        shuffle=data.shuffle,
-        group=data.group,
+        order=_order(data, source, seed),
+        templates=data.templates,
+        languages=data.languages,
         width=_feature_width(source, fields),
     )
     tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
@@ -121,13 +123,14 @@ def evaluation_batches(
 ) -> Batches:
     """Every example once, in the order of the source, without augmentation.
 
-    As `batches`, but with `texts`, a list of all captions of each example, in place of `text`; and
-    for each field of the record in `extra` a list of its values (None where there is none).
+    As `batches`, but with `texts`, a list of all captions of each example, in place of `text`, and
+    `languages`, the language of each ("" where the record names none); and for each field of the
+    record in `extra` a list of its values (None where there is none).
     The last batch is filled up with slots where valid is False: all batches have one shape, and all
     processes see the same number of them.
     """
     per_process = _per_process(batch_size, process_count)
-    reserved = {*_FIELDS, "texts", "valid", "position", "keys", "broken"}
+    reserved = {*_FIELDS, "texts", "languages", "valid", "position", "keys", "broken"}
     for name in extra:
         if name in reserved - {"label"}:
             raise UserError(f"data: {name!r} is not a name for an extra field")
@@ -141,6 +144,8 @@ def evaluation_batches(
         per_process=per_process,
         process_index=process_index,
         seed=None,
+        templates=data.templates,
+        languages=data.languages,
         extra=tuple(name for name in extra if name not in data.fields),
         width=_feature_width(source, fields),
     )
@@ -161,8 +166,9 @@ class _Load:
     per_process: int
     process_index: int
     seed: int | None
-    shuffle: bool = False
-    group: int = 1
+    order: Callable[[int], int] = int
+    templates: tuple[str, ...] = ()
+    languages: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     width: int = 0
 
@@ -171,9 +177,8 @@ class _Load:
         position = batch * self.batch_size + self.process_index * self.per_process + slot
         if self.seed is None and position >= len(self.source):
             return {"position": position, "key": "", "broken": ""}
-        order = self.seed if self.shuffle else None
         try:
-            record = self.source[record_at(position, len(self.source), self.group, order)]
+            record = self.source[self.order(position)]
         except BrokenRecord as error:
             return {"position": position, "key": error.key, "broken": error.reason}
         example = {"position": position, "key": record["key"]}
@@ -181,22 +186,24 @@ class _Load:
         try:
             return example | self._read(record, position)
         except (images.BrokenImage, KeyError, ValueError, TypeError) as error:
-            return example | {"broken": str(error.args[0])}
+            return example | {"broken": str(error.args[0] if error.args else error)}
 
     def _read(self, record: Record, position: int) -> dict[str, Any]:
         values = {name: look_up(record, path) for name, path in self.fields.items()}
         if "text" in values:
-            values["text"] = _captions(values["text"])
+            spoken = captions.captions(values["text"], self.languages)
         if "label" in values and not isinstance(values["label"], (int, np.integer)):
             raise ValueError(f"label {values['label']!r} is not an integer")
         if "image_features" in values:
             values["image_features"] = _vector(values["image_features"], self.width)
         if self.seed is None:
             rng = None
+            if "text" in values:
+                values["text"], values["languages"] = captions.listed(spoken, self.templates)
         else:
             rng = np.random.default_rng((self.seed, position))
             if "text" in values:
-                values["text"] = values["text"][rng.integers(len(values["text"]))]
+                values["text"] = captions.draw(spoken, self.languages, self.templates, rng)
         if "image" in values:
             values["image"] = _pixels(values["image"])
             for op in self.ops:
@@ -236,6 +243,7 @@ class _Collate:
         if "text" in self.fields and self.tokenizer is None:
             texts = [e["text"] if v else [] for e, v in zip(examples, valid, strict=True)]
             batch["texts"] = texts
+            batch["languages"] = [e.get("languages", []) for e in examples]
         elif "text" in self.fields:
             texts = [e["text"] for e, v in zip(examples, valid, strict=True) if v]
             batch["text"] = np.zeros((len(examples), self.preprocessing.length), np.int32)
@@ -297,27 +305,36 @@ def _per_process(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
+def _order(data: config.Data, source: Source, seed: int) -> Order:
+    return Order(
+        getattr(source, "sizes", (len(source),)),
+        getattr(source, "weights", (1.0,)),
+        seed if data.shuffle else None,
+        data.group,
+        data.window,
+        data.sampling == "replacement",
+    )
+
+
+def _check_shards(source: Source, process_count: int) -> None:
+    """As many parts as processes, so that each could be given files of its own."""
+    if source.shards < process_count:
+        raise UserError(
+            f"data: shards={source.shards} is below processes={process_count}; write the data to "
+            f"at least {process_count} files"
+        )
+
+
 def _checked_fields(data: config.Data) -> dict[str, str]:
     for name in data.fields:
         if name not in _FIELDS:
             raise UserError(f"data.fields.{name}: a model reads only {', '.join(_FIELDS)}")
     if not data.fields:
         raise UserError(f"data.fields: name at least one of {', '.join(_FIELDS)}")
-    if data.group < 1:
-        raise UserError(f"data.group={data.group}: must be positive")
+    for name in ("group", "window"):
+        if getattr(data, name) < 1:
+            raise UserError(f"data.{name}={getattr(data, name)}: must be positive")
     return dict(data.fields)
-
-
-def _captions(value: Any) -> list[str]:
-    """The captions that say something; a single text counts as a list of one."""
-    texts = [value] if isinstance(value, (str, bytes)) else value
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(t, (str, bytes)) for t in texts):
-        raise ValueError(f"text is neither a string nor a list of strings: {value!r}"[:200])
-    texts = [t.decode() if isinstance(t, bytes) else t for t in texts]
-    texts = [t for t in texts if t.strip()]
-    if not texts:
-        raise ValueError("empty caption")
-    return texts
 
 
 def _pixels(value: Any) -> np.ndarray:

@@ -5,12 +5,10 @@ A record is the members that share a path up to the first dot of the file name (
 is only a key. The index is built once by reading headers; it is rebuilt when the tar changes.
 """
 
-import hashlib
 import json
 import logging
 import os
 import tarfile
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from multimodal.data.cache import cached
 from multimodal.data.paths import expand
 from multimodal.data.record import BrokenRecord, Record, wanted
 from multimodal.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
 _OPEN_FILES = 256  # shards kept open a process; further ones are opened for each read
 
 
@@ -80,8 +78,8 @@ class TarSource:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        parts, local = self._indexes[shard], index - int(self._starts[shard])
+        shard, local = self._place(index)
+        parts = self._indexes[shard]
         key = parts.keys[local]
         record: Record = {"key": key}
         for part in range(parts.bounds[local], parts.bounds[local + 1]):
@@ -98,6 +96,15 @@ class TarSource:
                 raise BrokenRecord(key, f"{name} is cut off: {shard_name} ends early")
             record[name] = _decode(key, name, raw)
         return record
+
+    def key(self, index: int) -> str:
+        """That of a record, without reading it."""
+        shard, local = self._place(index)
+        return self._indexes[shard].keys[local]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return shard, index - int(self._starts[shard])
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
         file = self._files.get(shard)
@@ -130,24 +137,10 @@ def _decode(key: str, name: str, raw: bytes) -> Any:
 
 
 def load_index(path: str) -> Index:
-    """The index of one tar, from its cache while size and time of change agree, else built anew."""
-    stat = os.stat(path)
-    stamp = np.array([_VERSION, stat.st_size, stat.st_mtime_ns])
-    for cache in _cache_paths(path):
-        try:
-            with np.load(cache, allow_pickle=False) as saved:
-                if np.array_equal(saved["stamp"], stamp):
-                    names = [_unpack(saved["keys"]), _unpack(saved["extensions"])]
-                    return Index(*names, *(saved[name] for name in Index._fields[2:]))
-        except (OSError, ValueError, KeyError, EOFError):
-            continue
-    index = build_index(path)
-    arrays = index._asdict() | {"stamp": stamp}
-    arrays |= {"keys": _pack(index.keys), "extensions": _pack(index.extensions)}
-    for cache in _cache_paths(path):
-        if _save(cache, arrays):
-            break
-    return index
+    """The index of one tar, from its cache where the tar has not changed since."""
+    arrays = cached(path, "index", lambda path: _packed(build_index(path)))
+    names = [_unpack(arrays["keys"]), _unpack(arrays["extensions"])]
+    return Index(*names, *(arrays[name] for name in Index._fields[2:]))
 
 
 def build_index(path: str) -> Index:
@@ -187,29 +180,9 @@ def _is_compressed(path: str) -> bool:
         return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
 
 
-def _cache_paths(path: str) -> list[Path]:
-    """Beside the tar where one may write; then the user's cache; then the temporary folder."""
-    path = os.path.abspath(path)
-    folder = os.path.dirname(path)
-    name = hashlib.blake2b(path.encode(), digest_size=12).hexdigest() + ".npz"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    places = [home / "multimodal" / name]
-    places.append(Path(tempfile.gettempdir()) / f"multimodal-{os.getuid()}" / name)
-    # Root may write into folders that are marked read-only; respect the mark.
-    if os.stat(folder).st_mode & 0o222 and os.access(folder, os.W_OK):
-        places.insert(0, Path(path + ".index.npz"))
-    return places
-
-
-def _save(cache: Path, arrays: dict[str, np.ndarray]) -> bool:
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache.parent, delete=False) as file:
-            np.savez(file, **arrays)
-        os.replace(file.name, cache)  # other processes see the whole index or none
-    except OSError:
-        return False
-    return True
+def _packed(index: Index) -> dict[str, np.ndarray]:
+    names = {"keys": _pack(index.keys), "extensions": _pack(index.extensions)}
+    return index._asdict() | names
 
 
 def _pack(names: list[str]) -> np.ndarray:

@@ -34,24 +34,48 @@ class TfdsSource:
         asked = {n: f for n, f in features.items() if n == "key" or wanted(n, fields)}
         self._features = tfds.features.FeaturesDict(asked)
         self._decoders = _keep_encoded(self._features)
-        self._split = split
+        self._instructions = builder.info.splits[split].file_instructions
+        self._ends = np.cumsum([i.take for i in self._instructions])
+        self._before = _records_before(builder.info.splits)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TfdsSource, self._arguments
 
+    @property
+    def shards(self) -> int:
+        return len(self._instructions)
+
     def __len__(self) -> int:
         return len(self._source)
+
+    def _key(self, index: int) -> str:
+        """Split and place in it, which a slice does not change."""
+        file = int(np.searchsorted(self._ends, index, side="right"))
+        part = self._instructions[file]
+        first = self._ends[file] - part.take
+        split, before = self._before[Path(part.filename).name]
+        return f"{split}/{before + part.skip + index - first}"
 
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        key = f"{self._split}/{index}"
+        key = self._key(index)
         try:
             raw = self._source[index]
             values = self._features.deserialize_example_np(raw, decoders=self._decoders)
             return {"key": key} | _plain(self._features, values)
         except Exception as error:
             raise BrokenRecord(key, f"cannot be read: {error!r}"[:200]) from error
+
+
+def _records_before(splits: Any) -> dict[str, tuple[str, int]]:
+    """File name -> its split and the number of records in the split's files before it."""
+    places = {}
+    for name, split in splits.items():
+        starts = np.cumsum([0, *split.shard_lengths]).tolist()
+        for path, start in zip(split.filepaths, starts, strict=False):
+            places[Path(path).name] = (name, start)
+    return places
 
 
 def _probe(source: Any) -> None:

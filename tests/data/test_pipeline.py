@@ -26,10 +26,10 @@ AUGMENT = ({"op": "random_resized_crop"}, {"op": "flip"}, {"op": "color_jitter",
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tars")
-    write_tar(folder / "0.tar", members(range(0, 12)))
-    write_tar(folder / "1.tar", members(range(12, 21)))
+    for shard, (first, last) in enumerate([(0, 6), (6, 12), (12, 17), (17, 21)]):
+        write_tar(folder / f"{shard}.tar", members(range(first, last)))
     fields = {"image": "png", "text": "json.captions", "label": "cls"}
-    return Data(source=Tar(f"{folder}/{{0..1}}.tar"), fields=fields, augment=AUGMENT)
+    return Data(source=Tar(f"{folder}/{{0..3}}.tar"), fields=fields, augment=AUGMENT)
 
 
 def _take(count, *args, **options):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from multimodal import config
 from multimodal.data import scenes
 from multimodal.data.record import BrokenRecord
+from multimodal.data.sources import open_source
 from multimodal.data.tfds import TfdsSource, folder_of
 from multimodal.errors import UserError
 
@@ -96,6 +98,45 @@ def test_pictures_stay_encoded_and_texts_become_strings(tmp_path):
         "more": {"texts": ["a", "b"]},
         "turns": {"who": ["x", "y"], "at": [1, 2]},
     }
+
+
+def test_a_slice_changes_neither_a_record_nor_its_key(tmp_path):
+    """A holdout by key hashes it."""
+
+    class Numbers(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        code_path = None
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": iter([(i, {"text": f"{i}"}) for i in range(11)])}
+
+        def _generate_examples(self):
+            raise AssertionError("given above")
+
+    builder = Numbers(data_dir=str(tmp_path), file_format="array_record")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
+    folder = folder_of("numbers", str(tmp_path))
+    whole = TfdsSource(folder, "train")
+    assert whole.shards == 3
+    records = [whole[i] for i in range(11)]
+    assert [r["key"] for r in records] == [f"train/{i}" for i in range(11)]
+    for split, indices in (
+        ("train[3:9]", range(3, 9)),
+        ("train[:2]+train[9:]", (0, 1, 9, 10)),
+        ("train[-1:]", (10,)),
+    ):
+        part = TfdsSource(folder, split)
+        assert [part[i] for i in range(len(part))] == [records[i] for i in indices]
+
+
+def test_generated_scenes_are_shards_of_their_own(folder, monkeypatch):
+    monkeypatch.setattr(scenes, "prepare", lambda *args, **options: folder)
+    assert TfdsSource(folder, "train").shards == 1
+    assert open_source(config.Scenes()).shards == 8
 
 
 def test_the_newest_version_below_a_name(tmp_path):
