@@ -29,6 +29,7 @@ MODELS = {
         "logit_scale_init": 2.3025851,
         "logit_bias_init": -10.0,
         "decoder": BLOCK | {"depth": 1, "cross_attention": True},
+        "heads": {"hidden": 64, "bottleneck": 32, "prototypes": 128},
     },
     "coca": {
         "embed": 32,
@@ -61,6 +62,13 @@ TASKS = {
         "captions": {
             "contrastive": {"kind": "contrastive", "loss": "sigmoid"},
             "captioning": {"kind": "decoder_captioning"},
+            "distillation": {
+                "kind": "self_distillation",
+                "begin": 0.5,
+                "local_views": 2,
+                "local_size": 16,
+            },
+            "masked": {"kind": "masked_patches", "weight": 0.25, "begin": 0.5, "patch_size": 8},
         }
     },
     "coca": {
@@ -96,6 +104,7 @@ def get_config(arg: str = ""):
             "preprocessing": {"image_size": SIZE, "length": LENGTH},
             "model": {"kind": arg.family} | MODELS[arg.family],
             "tasks": tasks,
+            "ema": 0.99 if arg.family == "siglip2" else None,
             "optimizer": {"learning_rate": 1e-3},
         }
     )

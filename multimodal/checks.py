@@ -38,7 +38,7 @@ def check(config: Config) -> None:
         _check_gives_tokens(config.model.text, "text")
     _require(bool(config.tasks), "config.tasks: a run needs at least one task")
     for name, task in config.tasks.items():
-        _check_task(task, config.model, f"config.tasks.{name}")
+        _check_task(task, config, f"config.tasks.{name}")
     for name, evaluator in config.evaluators.items():
         _check_evaluator(evaluator, name, config.model, f"config.evaluators.{name}")
 
@@ -212,21 +212,28 @@ def _check_siglip2(model: settings.Siglip2) -> None:
     )
 
 
-def _check_task(task: settings.Task, model: settings.Model, where: str) -> None:
+def _check_task(task: settings.Task, config: Config, where: str) -> None:
     _require(bool(task.objectives), f"{where}.objectives: a task needs at least one")
     _positive(task, where, "weight")
     workers, share = task.data.workers, task.data.max_broken
     _require(workers >= 0, f"{where}.data.workers={workers}: may not be below 0")
     _require(0 <= share <= 1, f"{where}.data.max_broken={share}: a share from 0 to 1")
-    inputs = ("image",) if isinstance(model, settings.Classifier) else ("image", "text")
+    inputs = ("image",) if isinstance(config.model, settings.Classifier) else ("image", "text")
     _check_fields(task.data, inputs, f"{where}.data.fields: training")
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
-            _check_contrast(objective, task.data, model, f"{where}.objectives.{name}")
+            _check_contrast(objective, task.data, config.model, f"{where}.objectives.{name}")
         if isinstance(objective, settings.Classification):
             _check_classification(objective, task.data, f"{where}.objectives.{name}")
-        if hasattr(objective, "rate"):
-            _share(objective, f"{where}.objectives.{name}", "rate")
+        for setting in ("rate", "begin"):
+            if hasattr(objective, setting):
+                _share(objective, f"{where}.objectives.{name}", setting)
+        if isinstance(objective, settings.SelfDistillation | settings.MaskedPatches):
+            _check_taught(objective, config, f"{where}.objectives.{name}")
+    _require(
+        any(getattr(objective, "begin", 0) == 0 for objective in task.objectives.values()),
+        f"{where}.objectives: none has begin=0, so the first steps have nothing to train on",
+    )
 
 
 def _check_contrast(
@@ -253,6 +260,30 @@ def _check_contrast(
         _check_fields(data, (objective.positives,), f"{where}.positives: the objective")
 
 
+def _check_taught(
+    objective: settings.SelfDistillation | settings.MaskedPatches, config: Config, where: str
+) -> None:
+    model = config.model
+    _require(
+        isinstance(model, settings.Siglip2) and model.heads is not None,
+        f"{where}: {objective.kind} needs a model of kind siglip2 with config.model.heads",
+    )
+    _require(
+        config.ema is not None,
+        f"{where}: the teacher is the average of the parameters; set config.ema, such as 0.999",
+    )
+    patch = model.towers["image"].patch_size
+    told = f"config.model.towers.image.patch_size={patch}"
+    if isinstance(objective, settings.SelfDistillation):
+        _positive(objective, where, "local_views", "local_size")
+        size = objective.local_size
+        _require(size % patch == 0, f"{where}.local_size={size} is not a multiple of {told}")
+    else:
+        size = objective.patch_size
+        _require(size == patch, f"{where}.patch_size={size} differs from {told}")
+    _positive(objective, where, "student_temperature", "teacher_temperature", "chunk")
+
+
 def _check_classification(
     objective: settings.Classification, data: settings.Data, where: str
 ) -> None:
@@ -272,12 +303,21 @@ def _check_evaluator(
 ) -> None:
     _require("/" not in name, f"{where}: a name may not hold a slash")
     _positive(evaluator, where, "every", "batch_size")
-    towers = {"image", "text"} if evaluator.kind in ("retrieval", "zero_shot") else {"image"}
+    two = isinstance(model, settings.DualEncoder | settings.CoCa)
+    classifier = isinstance(model, settings.Classifier)
+    match evaluator:
+        case settings.Accuracy():
+            able, need = classifier, "a model of kind classifier"
+        case settings.LinearProbe() | settings.KNN():
+            able, need = classifier or two and "image" in _tower_names(model), "a tower 'image'"
+        case _:
+            able = two and {"image", "text"} <= set(_tower_names(model))
+            need = "a tower 'image' and a tower 'text'"
     _require(
-        isinstance(model, settings.DualEncoder | settings.CoCa)
-        and towers <= set(_tower_names(model)),
-        f"{where}: {evaluator.kind} needs the towers {' and '.join(sorted(towers))}, which "
-        f"config.model ({model.kind}) does not have",
+        able, f"{where}: {evaluator.kind} needs {need}, which config.model ({model.kind}) is not"
+        if need.endswith("classifier")
+        else f"{where}: {evaluator.kind} needs {need}, which config.model ({model.kind}) does not "
+        "have",
     )
     second = "text" if isinstance(evaluator, settings.Retrieval) else "label"
     _check_fields(evaluator.data, ("image", second), f"{where}.data.fields: {evaluator.kind}")

@@ -30,17 +30,27 @@ from multimodal.training.flops import count_flops
 from multimodal.training.optimizer import make_optimizer, trainable
 from multimodal.training.schedule import make_schedule
 from multimodal.training.state import TrainState, initialise, shardings, split
-from multimodal.training.step import StepSettings, make_step
+from multimodal.training.step import StepSettings, make_step, prepare
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One kind of step. `step` is jitted: (state, device batch) -> (state, figures)."""
+    """One kind of step. Each of `steps` is jitted, (state, device batch) -> (state, figures), with
+    the step of the run that it is first taken at: more than one where objectives begin later."""
 
     data: settings.Data
     objectives: dict[str, Objective]
     weight: float
-    step: Callable
+    steps: tuple[tuple[int, Callable], ...]
+
+    def step_at(self, number: int) -> Callable:
+        """What the step `number` of the run does, counted from 0."""
+        return [step for first, step in self.steps if first <= number][-1]
+
+    @property
+    def step(self) -> Callable:
+        """The step with all objectives."""
+        return self.steps[-1][1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +164,18 @@ def build(config: Config, devices: list | None = None) -> Experiment:
     tasks = {}
     for name, task in config.tasks.items():
         objectives = build_objectives(task.objectives, vocabulary)
-        step = jax.jit(
-            make_step(model, objectives, step_settings),
-            donate_argnums=0,
-            out_shardings=(placed, None),
-        )
-        tasks[name] = Task(task.data, objectives, task.weight, step)
+        begins = {
+            key: round(getattr(s, "begin", 0.0) * config.steps)
+            for key, s in task.objectives.items()
+        }
+        steps = []
+        for first in sorted(set(begins.values())):
+            now = {key: o for key, o in objectives.items() if begins[key] <= first}
+            later = {key: o for key, o in objectives.items() if key not in now}
+            step = make_step(model, now, step_settings, later)
+            jitted = jax.jit(step, donate_argnums=0, out_shardings=(placed, None))
+            steps.append((first, jitted))
+        tasks[name] = Task(task.data, objectives, task.weight, tuple(steps))
 
     def new_state() -> TrainState:
         return initialise(model, optimizer, paths, config.seed, config.ema is not None)
@@ -191,13 +207,16 @@ def _said_of(where: str) -> Iterator[None]:
 def _check_reads(config: Config, experiment: Experiment) -> None:
     """Every objective finds what it reads among the outputs of the model."""
 
-    def forward(params: Params, batch: dict) -> dict:
-        return experiment.model.bind(params)(batch)
-
     for task, settings_of in config.tasks.items():
+        objectives = experiment.tasks[task].objectives
+
+        def forward(params: Params, batch: dict, objectives: dict = objectives) -> dict:
+            batch = prepare(objectives, batch, jax.random.key(0))
+            return experiment.model.bind(params)(batch)
+
         batch = experiment.abstract_batch(task)
         given = jax.eval_shape(forward, experiment.model.shapes(), batch)
-        for name, objective in experiment.tasks[task].objectives.items():
+        for name, objective in objectives.items():
             for entry in objective.reads:
                 if entry not in given:
                     raise UserError(

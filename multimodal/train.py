@@ -92,7 +92,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         broken.note(name, slots)
         device_batch = processes.to_global(batch, experiment.mesh)
         before = figures
-        state, figures = experiment.tasks[name].step(state, device_batch)
+        state, figures = experiment.tasks[name].step_at(step)(state, device_batch)
         jax.block_until_ready(before)  # two steps in flight, no more: batches take memory
         positions[name] += 1
         bar.update()

@@ -66,6 +66,36 @@ class MaskedLanguage:
 
 
 @dataclass(frozen=True)
+class SelfDistillation:
+    """Each of `local_views` crops, `local_size` pixels square, agrees with what a teacher says of
+    the picture (DINO). It counts from the share `begin` of the run on."""
+
+    kind: Literal["self_distillation"] = "self_distillation"
+    weight: float = 1.0
+    begin: float = 0.0
+    local_views: int = 8
+    local_size: int = 96
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    chunk: int = 8
+
+
+@dataclass(frozen=True)
+class MaskedPatches:
+    """A share `rate` of the patches is masked, and agrees with what a teacher says of them (iBOT).
+    It counts from the share `begin` of the run on."""
+
+    kind: Literal["masked_patches"] = "masked_patches"
+    weight: float = 1.0
+    begin: float = 0.0
+    rate: float = 0.5
+    patch_size: int = 16
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    chunk: int = 8
+
+
+@dataclass(frozen=True)
 class Matching:
     """Does the text belong to the image? Images are swapped within the batch at `rate`."""
 
@@ -75,5 +105,12 @@ class Matching:
 
 
 Objective = (
-    Contrastive | Classification | Captioning | DecoderCaptioning | MaskedLanguage | Matching
+    Contrastive
+    | Classification
+    | Captioning
+    | DecoderCaptioning
+    | MaskedLanguage
+    | Matching
+    | SelfDistillation
+    | MaskedPatches
 )

@@ -21,6 +21,24 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Another run's checkpoint, whose parameters a new run begins with.
+
+    `checkpoint` is its run folder, or one checkpoint's own folder; `step` None: the newest. Loaded
+    are the parameters here whose whole path a pattern of `only` matches, from the same path there,
+    or the one that `rename` gives: a pattern of paths here -> the path there, `\\1` for a group.
+    What was trained on other input or as another model is refused, but for the settings that
+    `accept` names, such as `image_size`.
+    """
+
+    checkpoint: str
+    step: int | None = None
+    only: tuple[str, ...] = (".*",)
+    rename: dict[str, str] = field(default_factory=dict)
+    accept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Config:
     """One run. `accumulate` splits the batch into microbatches that share one loss."""
 
@@ -41,6 +59,7 @@ class Config:
     log_every: int = 50
     profile: bool = False
     data_dir: str = ""
+    start: Start | None = None
 
 
 def parts(part: Any, path: str = "config.model") -> list[tuple[str, Any]]:

@@ -88,6 +88,24 @@ class Positions(nnx.Module):
         return x + rows.astype(x.dtype)
 
 
+class PicturePositions(nnx.Module):
+    """A learnt vector a cell of a square grid, class token first, for pictures of one size; those
+    of another size are given the grid resized."""
+
+    def __init__(self, side: int, width: int, init: Initializer, *, class_token: bool, rngs):
+        self.side, self.first = side, int(class_token)
+        length = side * side + self.first
+        self.position = parameter(init, rngs, (length, width), (None, "embed"))
+
+    def __call__(self, x: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        # [batch, length, embed]; rows and columns of the pictures
+        table = self.position[...]
+        if grid != (self.side, self.side):
+            weights = grid_weights(jnp.array([grid]), grid[0] * grid[1], self.side)[0]
+            table = jnp.concatenate([table[: self.first], weights @ table[self.first :]])
+        return x + table.astype(x.dtype)
+
+
 class GridPositions(nnx.Module):
     """A learnt vector a cell of a square grid, resized to the grid of each picture."""
 

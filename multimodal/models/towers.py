@@ -9,6 +9,7 @@ from multimodal.models.embeddings import (
     ClassToken,
     GridPositions,
     PatchEmbed,
+    PicturePositions,
     Positions,
     TokenEmbed,
     drop_patches,
@@ -63,8 +64,9 @@ class VisionTower(nnx.Module):
         )
         side = s.image_size // s.patch_size
         if s.max_patches is None:
-            length = side**2 + s.class_token
-            self.positions = Positions(length, t.width, init.image_position, rngs=rngs)
+            self.positions = PicturePositions(
+                side, t.width, init.image_position, class_token=s.class_token, rngs=rngs
+            )
         else:
             self.positions = GridPositions(side, t.width, init.image_position, rngs=rngs)
         self.pre_norm = LayerNorm(t.width, t.norm_eps, rngs=rngs) if s.pre_norm else None
@@ -77,11 +79,15 @@ class VisionTower(nnx.Module):
         self,
         images: jax.Array | dict,  # [batch, height, width, 3], uint8 or normalised float
         *,
+        blank: tuple[jax.Array, jax.Array] | None = None,  # [batch, masked] patches, [width]
         key: jax.Array | None = None,
         capture: tuple[str, ...] = (),
     ) -> dict:
         """{"embedding": [batch, embed], "tokens": [batch, length, width], captured ...}; no
         embedding with pooler "none".
+
+        Positions are resized to pictures of another size than the tower's. `blank` lists patches
+        of each picture and the vector that stands for their embeddings.
 
         With `max_patches`, `images` are {"patches": [batch, max_patches, patch * patch * 3],
         "grid": [batch, 2], their rows and columns of patches}, and "mask" [batch, max_patches]
@@ -90,9 +96,13 @@ class VisionTower(nnx.Module):
         s, real = self.settings, None
         if s.max_patches is None:
             x = self.patches(images)
+            if blank is not None:
+                hidden = (blank[0][..., None] == jnp.arange(x.shape[1])).any(1)
+                x = jnp.where(hidden[..., None], blank[1].astype(x.dtype), x)
             if self.class_token is not None:
                 x = self.class_token(x)
-            x = self.positions(x)
+            rows, columns = (n // s.patch_size for n in images.shape[1:3])
+            x = self.positions(x, grid=(rows, columns))
         else:
             x = self.positions(self.patches.embed(images["patches"]), images["grid"])
             real = real_patches(images["grid"], x.shape[1])

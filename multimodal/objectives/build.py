@@ -2,6 +2,7 @@
 
 from multimodal import config
 from multimodal.objectives.classification import Classification
+from multimodal.objectives.distillation import MaskedPatches, SelfDistillation
 from multimodal.objectives.matching import Matching
 from multimodal.objectives.objective import Objective, Vocabulary
 from multimodal.objectives.pairs import ContrastivePair
@@ -14,6 +15,8 @@ OBJECTIVES = {
     config.DecoderCaptioning: DecoderCaptioning,
     config.MaskedLanguage: MaskedLanguage,
     config.Matching: Matching,
+    config.SelfDistillation: SelfDistillation,
+    config.MaskedPatches: MaskedPatches,
 }
 
 

@@ -26,6 +26,11 @@ class Objective(Protocol):
     `reads` names the entries of the model's outputs that it uses. A `joint` objective compares
     examples with each other, so it is given outputs of the whole batch; any other is a sum over
     examples divided by a count that depends on the batch alone, so microbatches can be added up.
+
+    One that learns from a teacher, the average of the parameters, also has `teacher_sees`, the
+    entries of the prepared batch that the teacher is given, and `teacher_reads`, those of its
+    outputs that the loss finds in the batch as `teacher/NAME`; the teacher's `weights`, which have
+    no batch dimension, it finds among the outputs as `teacher/weights`.
     """
 
     weight: float

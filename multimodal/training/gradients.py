@@ -71,6 +71,15 @@ def loss_and_gradient(
     return loss + more, metrics | more_metrics, gradient
 
 
+def in_microbatches(function: Callable[[Batch], dict], batch: Batch, microbatches: int) -> dict:
+    """Outputs of `function` for the whole batch, computed one microbatch after the other; those
+    without a batch dimension must be scalars."""
+    if microbatches == 1:
+        return function(batch)
+    parts = jax.tree.map(lambda x: _split(x, microbatches), batch)
+    return jax.tree.map(_join, jax.lax.map(function, parts))
+
+
 def _add_up(
     objectives: Mapping[str, Objective], outputs: dict, batch: Batch, whole: Batch
 ) -> tuple[jax.Array, Metrics]:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from multimodal.models.build import Model
+from multimodal.models.build import Model, Params
 from multimodal.objectives.objective import Batch, Metrics, Objective
 from multimodal.training import ema
-from multimodal.training.gradients import loss_and_gradient
+from multimodal.training.gradients import in_microbatches, loss_and_gradient
 from multimodal.training.schedule import Schedule
 from multimodal.training.state import TrainState, seed_keys, split
 
@@ -27,9 +27,15 @@ class StepSettings(NamedTuple):
 
 
 def make_step(
-    model: Model, objectives: Mapping[str, Objective], settings: StepSettings
+    model: Model,
+    objectives: Mapping[str, Objective],
+    settings: StepSettings,
+    later: Mapping[str, Objective] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step of one task, a pure function of (state, batch) to be jitted with the state donated.
+
+    Parameters that only objectives of `later`, which have yet to begin, read stay as they are:
+    decay would wear them down to nothing before they are first used.
 
     Random numbers depend on the run's seed and the state's step alone. The figures: loss, each
     objective's, gradient_norm (before clipping), learning_rate, valid (share of whole examples).
@@ -39,12 +45,17 @@ def make_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         _, steps_key = seed_keys(s.seed)
         prepare_key, model_key = jax.random.split(jax.random.fold_in(steps_key, state.step))
-        for number, objective in enumerate(objectives.values()):
-            batch = objective.prepare(batch, jax.random.fold_in(prepare_key, number))
+        waiting = frozenset()
+        if later:
+            waiting = read_by(model, {**objectives, **later}, state.params, batch)
+            waiting -= read_by(model, objectives, state.params, batch)
+        batch = prepare(objectives, batch, prepare_key)
+        taught, constants = teach(model, objectives, state.ema, batch, s.accumulate)
+        batch |= taught
         trained, frozen = split(state.params, s.trainable)
 
         def apply(trained, batch, key):
-            return model.bind(trained | frozen)(batch, key)
+            return model.bind(trained | frozen)(batch, key) | constants
 
         loss, metrics, gradient = loss_and_gradient(
             apply, objectives, trained, batch, model_key, s.accumulate
@@ -52,6 +63,7 @@ def make_step(
         updates, opt_state = s.optimizer.update(gradient, state.opt_state, trained)
         params = optax.apply_updates(trained, updates) | frozen
         params |= {path: jnp.minimum(params[path], m) for path, m in model.largest.items()}
+        params |= {path: state.params[path] for path in waiting}
         params = {path: params[path] for path in state.params}
         average = state.ema
         if s.ema is not None:
@@ -65,3 +77,53 @@ def make_step(
         return TrainState(state.step + 1, params, opt_state, average), metrics
 
     return step
+
+
+def read_by(
+    model: Model, objectives: Mapping[str, Objective], params: Params, batch: Batch
+) -> frozenset[str]:
+    """Paths of the parameters that the objectives' losses depend on. Nothing is computed."""
+
+    def losses(params: Params, average: Params, batch: Batch) -> list[jax.Array]:
+        key = jax.random.key(0)
+        batch = prepare(objectives, batch, key)
+        taught, constants = teach(model, objectives, average, batch, 1)
+        outputs = model.bind(params)(batch, key) | constants
+        return [o.loss(outputs, batch | taught, batch | taught)[0] for o in objectives.values()]
+
+    jaxpr = jax.make_jaxpr(losses)(params, params, batch).jaxpr
+    needed = set(jaxpr.outvars)
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            needed.update(v for v in equation.invars if not hasattr(v, "val"))  # no literals
+    paths = sorted(params)  # the order of a dictionary's leaves
+    return frozenset(p for p, v in zip(paths, jaxpr.invars, strict=False) if v in needed)
+
+
+def prepare(objectives: Mapping[str, Objective], batch: Batch, key: jax.Array) -> Batch:
+    """The batch as all objectives, one after the other, change it."""
+    for number, objective in enumerate(objectives.values()):
+        batch = objective.prepare(batch, jax.random.fold_in(key, number))
+    return batch
+
+
+def teach(
+    model: Model,
+    objectives: Mapping[str, Objective],
+    average: Params | None,
+    batch: Batch,
+    microbatches: int,
+) -> tuple[Batch, dict]:
+    """What the teacher says of the batch, by `teacher/NAME`, and its weights for the outputs."""
+    taught = [o for o in objectives.values() if hasattr(o, "teacher_reads")]
+    if not taught:
+        return {}, {}
+    teacher = model.bind(average)
+    reads = {name for o in taught for name in o.teacher_reads}
+
+    def say(batch: Batch) -> dict:
+        outputs = teacher(batch)
+        return {f"teacher/{name}": outputs[name] for name in reads}
+
+    seen = {name: batch[name] for o in taught for name in o.teacher_sees}
+    return in_microbatches(say, seen, microbatches), {"teacher/weights": teacher({})["weights"]}

@@ -11,6 +11,7 @@ from multimodal.config import Contrastive, Rule
 from multimodal.objectives.pairs import ContrastivePair
 from multimodal.parallel.processes import to_global
 from multimodal.training.gradients import loss_and_gradient
+from multimodal.training.step import teach
 from tests.toy import build, host_batch, replace, run_steps, toy_config
 
 MESHES = {
@@ -26,13 +27,16 @@ def gradient_function(run, task=None, microbatches=1, key=None):
     """Host batch -> loss, figures and gradient of a fresh state; dropout is off without a key."""
     objectives = run.tasks[task or next(iter(run.tasks))].objectives
 
-    def apply(params, batch, model_key):
-        return run.model.bind(params)(batch, None if key is None else model_key)
-
     @functools.partial(jax.jit, out_shardings=(None, None, run.shardings.params))
     def compute(params, batch):
+        average = jax.tree.map(lambda x: jnp.roll(x, 1), params)  # any other parameters
+        taught, constants = teach(run.model, objectives, average, batch, microbatches)
+
+        def apply(params, batch, model_key):
+            return run.model.bind(params)(batch, None if key is None else model_key) | constants
+
         model_key = jax.random.key(0) if key is None else key
-        return loss_and_gradient(apply, objectives, params, batch, model_key, microbatches)
+        return loss_and_gradient(apply, objectives, params, batch | taught, model_key, microbatches)
 
     def call(batch):
         with jax.set_mesh(run.mesh):
