@@ -83,7 +83,7 @@ def first_change(old: Config, new: Config) -> str | None:
     What decides the parameters, the signals or the order of the data stays as it is; the length of
     the run, and where and how it is computed, may change.
     """
-    fixed = ("model", "preprocessing", "tasks", "optimizer", "ema", "batch_size", "seed")
+    fixed = ("model", "preprocessing", "tasks", "optimizer", "ema", "batch_size", "seed", "start")
     changes = (_difference(getattr(old, n), getattr(new, n), f"config.{n}") for n in fixed)
     return next(filter(None, changes), None)
 
