@@ -313,12 +313,7 @@ def _check_evaluator(
         case _:
             able = two and {"image", "text"} <= set(_tower_names(model))
             need = "a tower 'image' and a tower 'text'"
-    _require(
-        able, f"{where}: {evaluator.kind} needs {need}, which config.model ({model.kind}) is not"
-        if need.endswith("classifier")
-        else f"{where}: {evaluator.kind} needs {need}, which config.model ({model.kind}) does not "
-        "have",
-    )
+    _require(able, f"{where}: {evaluator.kind} needs {need}; config.model is of kind {model.kind}")
     second = "text" if isinstance(evaluator, settings.Retrieval) else "label"
     _check_fields(evaluator.data, ("image", second), f"{where}.data.fields: {evaluator.kind}")
     match evaluator:
@@ -329,6 +324,12 @@ def _check_evaluator(
             )
         case settings.ZeroShot():
             _check_prompts(evaluator, where)
+        case settings.Accuracy():
+            count = len(evaluator.classes)
+            _require(
+                count in (0, model.classes),
+                f"{where}.classes: {count} names for the model's {model.classes} classes",
+            )
         case settings.LinearProbe() | settings.KNN():
             _check_probe(evaluator, where)
 

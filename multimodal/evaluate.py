@@ -101,14 +101,14 @@ def main(argv: list[str]) -> None:
         check(config)
         experiment = dataclasses.replace(experiment, config=config)
     known = experiment.config.evaluators
-    for name in FLAGS.evaluator:
-        if name not in known:
-            raise UserError(f"--evaluator={name}: no such evaluator{nearest(name, known)}")
     if not known:
         raise UserError(
             f"{workdir / 'config.json'} names no evaluators; give --task and --data to evaluate on "
             "data of your own"
         )
+    for name in FLAGS.evaluator:
+        if name not in known:
+            raise UserError(f"--evaluator={name}: no such evaluator{nearest(name, known)}")
     page = None if own else workdir  # which shows the run's own evaluators
     with jax.set_mesh(experiment.mesh):
         figures = run_evaluators(experiment, params, step, page, FLAGS.evaluator or known)

@@ -18,7 +18,14 @@ from multimodal.config.data import (
     Tar,
     Tfds,
 )
-from multimodal.config.evaluator import KNN, Evaluator, LinearProbe, Retrieval, ZeroShot
+from multimodal.config.evaluator import (
+    KNN,
+    Accuracy,
+    Evaluator,
+    LinearProbe,
+    Retrieval,
+    ZeroShot,
+)
 from multimodal.config.model import (
     Activation,
     Bert,

@@ -42,13 +42,24 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """Of a classifier: label i of the data is its class i; `classes` names them for the page."""
+
+    data: Data
+    kind: Literal["accuracy"] = "accuracy"
+    classes: tuple[str, ...] = ()
+    every: int = 1000
+    batch_size: int = 256
+
+
+@dataclass(frozen=True)
 class LinearProbe:
     """Logistic regression on the image embeddings of `train`, tested on those of `data`; without
     `train`, on the other side of the data's `holdout`.
 
-    `c` is scikit-learn's C, the inverse strength of the L2 penalty; of several the best on a fifth
-    of the training part is taken. CLIP's 0.316, on features of length about 10, is 31.6 on unit
-    vectors.
+    Embeddings are scaled to unit length. `c` is scikit-learn's C, the inverse strength of the L2
+    penalty; of several the best on a fifth of the training part is taken. CLIP's 0.316, on features
+    of length about 10, is 31.6 here.
     """
 
     data: Data
@@ -75,4 +86,4 @@ class KNN:
     batch_size: int = 256
 
 
-Evaluator = ZeroShot | Retrieval | LinearProbe | KNN
+Evaluator = ZeroShot | Retrieval | Accuracy | LinearProbe | KNN

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from multimodal.evaluation.bootstrap import interval
+from multimodal.evaluation.bootstrap import interval, recall_interval
 from multimodal.evaluation.ranking import TIE, blocks, expected, similarities
 
-Figures = tuple[dict[str, float], np.ndarray]
+Figures = tuple[dict[str, float], np.ndarray | None]
+_LARGEST = 1000  # classes whose confusions are counted
 
 
 def classification(
@@ -18,11 +19,11 @@ def classification(
     """`accuracy`, `accuracy_top5` where there are more than 5 classes, and
     `mean_per_class_recall`, over the classes that occur; each with its chance level and the `/low`
     and `/high` of its 95 % interval, examples resampled. And the confusion counts [true class,
-    predicted class]. Equal scores share their count.
+    predicted class], None for more than 1000 classes. Equal scores share their count.
     """
     ks = (1, 5) if classes > 5 else (1,)
     found = np.zeros((len(labels), len(ks)))
-    confusion = np.zeros((classes, classes))
+    confusion = np.zeros((classes, classes)) if classes <= _LARGEST else None
     done = 0
     for block in scores:
         rows = slice(done, done + len(block))
@@ -31,21 +32,17 @@ def classification(
         tied = (block >= own - TIE) & ~better
         for column, k in enumerate(ks):
             found[rows, column] = expected(better.sum(1), tied.sum(1), 1, k)
-        best = block >= block.max(1, keepdims=True) - TIE
-        np.add.at(confusion, labels[rows], best / best.sum(1, keepdims=True))
+        if confusion is not None:
+            best = block >= block.max(1, keepdims=True) - TIE
+            np.add.at(confusion, labels[rows], best / best.sum(1, keepdims=True))
         done = rows.stop
     values: dict[str, float] = {}
     for column, name in enumerate(("accuracy", "accuracy_top5")[: len(ks)]):
         ends = interval(found[:, column], np.ones(len(labels)))
         values |= _figure(name, found[:, column].mean(), ks[column] / classes, ends)
-    # Of one class, examples with the same share of a hit count alike: few kinds, each many times.
-    pairs = np.stack([labels, found[:, 0].round(9)], 1)
-    kinds, times = np.unique(pairs, axis=0, return_counts=True)
-    present, of_kind = np.unique(kinds[:, 0], return_inverse=True)
-    counts = np.eye(len(present))[of_kind]
-    hits = counts * kinds[:, 1:]
-    recalls = (times @ hits) / (times @ counts)
-    ends = interval(hits, counts, times)
+    first, counts = found[:, 0], np.bincount(labels)
+    recalls = np.bincount(labels, first)[counts > 0] / counts[counts > 0]
+    ends = recall_interval(first, labels)
     values |= _figure("mean_per_class_recall", recalls.mean(), 1 / classes, ends)
     return values, confusion
 

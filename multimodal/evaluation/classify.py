@@ -1,4 +1,4 @@
-"""Evaluators that compare with labels: zero-shot classification, and probes on frozen features."""
+"""Evaluators that compare with labels: classifiers, zero-shot classification, probes."""
 
 import dataclasses
 import logging
@@ -19,6 +19,7 @@ from multimodal.evaluation.classes import (
 from multimodal.evaluation.details import Details, class_details
 from multimodal.evaluation.embed import Embedder
 from multimodal.evaluation.probes import logistic_regression, neighbour_votes
+from multimodal.evaluation.prompts import prompt
 from multimodal.evaluation.recalls import in_order
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _VALIDATION = 0.2  # share of the groups by which C is chosen
 class Labelled(NamedTuple):
     """The examples of a data set that have a label."""
 
-    features: np.ndarray  # [examples, embed]
+    features: np.ndarray  # [examples, embed], or logits [examples, classes]
     labels: list[Label]
     groups: list[Any]  # what must stay on one side of a split
     broken: int
@@ -41,9 +42,22 @@ class Labelled(NamedTuple):
         return {"examples": float(len(self.labels)), "broken": float(self.broken)}
 
 
+def accuracy(evaluator: config.Accuracy, embedder: Embedder, data_dir: str) -> Outcome:
+    data = _labelled(embedder, evaluator.data, data_dir, "class_logits")
+    logits = np.nan_to_num(data.features.astype(np.float64), nan=-np.inf)
+    names = evaluator.classes or tuple(str(i) for i in range(logits.shape[1]))
+    if len(names) != logits.shape[1]:
+        raise UserError(f"evaluators: {len(names)} classes, but the model has {logits.shape[1]}")
+    classes, labels = name_labels(data.labels, names, (), evaluator.data.source)
+    values, confusion = classification([logits], labels, len(classes))
+    return values | data.counts, _details("classification", classes, confusion)
+
+
 def zero_shot(evaluator: config.ZeroShot, embedder: Embedder, data_dir: str) -> Outcome:
     data = _labelled(embedder, evaluator.data, data_dir)
-    classes, labels = name_labels(data.labels, evaluator, str(evaluator.data.source))
+    classes, labels = name_labels(
+        data.labels, evaluator.classes, evaluator.labels, evaluator.data.source
+    )
     prompts = [prompt(template, c) for c in classes for template in evaluator.templates]
     embedded = embedder.texts(prompts).reshape(len(classes), len(evaluator.templates), -1)
     if evaluator.ensemble == "mean":
@@ -60,7 +74,7 @@ def linear_probe(evaluator: config.LinearProbe, embedder: Embedder, data_dir: st
         _at_least_two(seen, evaluator)
         weights, bias = logistic_regression(train.features[rows], own, len(seen), c)
         logits = np.full((len(features), len(names)), -np.inf)
-        logits[:, seen] = features.astype(np.float64) @ weights + bias
+        logits[:, seen] = features @ weights + bias
         return logits
 
     everything, c = np.arange(len(targets)), evaluator.c[0]
@@ -91,41 +105,39 @@ def nearest_neighbours(evaluator: config.KNN, embedder: Embedder, data_dir: str)
     return values | counts, _details("classification", names, confusion)
 
 
-def prompt(template: str, name: str) -> str:
-    """The template with the class's name in place of `{}` or `{c}`."""
-    return template.replace("{c}", "{}").replace("{}", name)
-
-
 def name_labels(
-    labels: Sequence[Label], evaluator: config.ZeroShot, source: str
+    labels: Sequence[Label],
+    classes: Sequence[str],
+    values: Sequence[str],
+    source: config.Source,
 ) -> tuple[list[str], np.ndarray]:
     """The names of the classes, and the number of each example's class among them.
 
-    A number i is named `classes[i]`, or the class that stands where `evaluator.labels` has it; a
-    text is a name itself. Raises UserError for a label without a name.
+    A number i is named `classes[i]`, or the class that stands where `values` has it; a text is a
+    name itself, and without `classes` those that occur are all. Raises UserError for a label
+    without a name.
     """
-    classes = list(evaluator.classes)
     if not classes:
-        if numbers := [label for label in labels if not isinstance(label, str)]:
+        if unnamed := [label for label in labels if not isinstance(label, str)]:
             raise UserError(
-                f"evaluators: label {numbers[0]} of {source} is a number and needs a name: list "
+                f"evaluators: label {unnamed[0]} of {source} is a number and needs a name: list "
                 "the classes, or take a field of names as the label"
             )
         classes = sorted(set(labels))
-    values = {str(v): i for i, v in enumerate(evaluator.labels or range(len(classes)))}
+    numbered = {str(v): i for i, v in enumerate(values or range(len(classes)))}
     names = {name: i for i, name in enumerate(classes)}
     # Of a text that is both a value and a name, what the settings say comes first.
-    texts = names | values if evaluator.labels else values | names
+    texts = names | numbered if values else numbered | names
     numbers = []
     for label in labels:
-        number = (texts if isinstance(label, str) else values).get(str(label))
+        number = (texts if isinstance(label, str) else numbered).get(str(label))
         if number is None:
             raise UserError(
                 f"evaluators: label {label!r} of {source} has no name among the {len(classes)} "
-                f"classes; labels: {', '.join(values)[:200]}"
+                f"classes; labels: {', '.join(numbered)[:200]}"
             )
         numbers.append(number)
-    return classes, np.array(numbers)
+    return list(classes), np.array(numbers)
 
 
 def _parts(
@@ -136,18 +148,26 @@ def _parts(
     if other is None:
         keep = "train" if data.holdout.keep == "test" else "test"
         other = dataclasses.replace(data, holdout=dataclasses.replace(data.holdout, keep=keep))
-    train, test = (_labelled(embedder, part, data_dir) for part in (other, data))
+    train, test = (_unit(_labelled(embedder, part, data_dir)) for part in (other, data))
     different = in_order([*train.labels, *test.labels])
     number = {str(label): i for i, label in enumerate(different)}
     targets, labels = (np.array([number[str(x)] for x in p.labels]) for p in (train, test))
     return train, test, list(number), targets, labels
 
 
-def _labelled(embedder: Embedder, data: config.Data, data_dir: str) -> Labelled:
+def _unit(data: Labelled) -> Labelled:
+    """Features of unit length, so that settings mean the same for every model; 0 for NaN."""
+    x = np.nan_to_num(data.features.astype(np.float64))
+    return data._replace(features=x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
+
+
+def _labelled(
+    embedder: Embedder, data: config.Data, data_dir: str, output: str = "image"
+) -> Labelled:
     label = data.fields["label"]
     by = "key" if data.holdout is None else data.holdout.by
     pictures = dataclasses.replace(data, fields={"image": data.fields["image"]})
-    features, examples, broken = embedder.images(pictures, (label, by), data_dir)
+    features, examples, broken = embedder.images(pictures, (label, by), data_dir, output)
     labels = [_label(e[label]) for e in examples]
     kept = [i for i, value in enumerate(labels) if value is not None]
     if len(kept) < len(examples):
@@ -173,5 +193,7 @@ def _at_least_two(classes: np.ndarray, evaluator: config.LinearProbe | config.KN
         raise UserError(f"evaluators: {evaluator.kind} needs two classes to train on, not one")
 
 
-def _details(kind: str, classes: Sequence[str], confusion: np.ndarray) -> Details:
-    return class_details(kind, classes, confusion) if jax.process_index() == 0 else {}
+def _details(kind: str, classes: Sequence[str], confusion: np.ndarray | None) -> Details:
+    if confusion is None or jax.process_index() > 0:
+        return {}
+    return class_details(kind, classes, confusion)

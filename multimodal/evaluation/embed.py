@@ -50,9 +50,14 @@ class Embedder:
         return int(-(-self.batch_size // shards) * shards)
 
     def images(
-        self, data: config.Data, extra: Sequence[str] = (), data_dir: str = ""
+        self,
+        data: config.Data,
+        extra: Sequence[str] = (),
+        data_dir: str = "",
+        output: str = "image",
     ) -> tuple[np.ndarray, list[dict[str, Any]], int]:
-        """Embeddings [examples, embed] of every readable example in the order of the source; one
+        """Embeddings [examples, embed] of every readable example in the order of the source, or a
+        classifier's `class_logits` [examples, classes], by the name of the `output`; one
         dictionary each of `position`, `texts`, `languages`, `label`, `extra`; and how many were
         broken."""
         start, stop = self._own_rows()
@@ -74,7 +79,7 @@ class Embedder:
                     mine[int(batch["position"][slot])] = _facts(batch, slot, extra)
                 yield batch["image"]
 
-        embeddings = self._encode("image", pictures())
+        embeddings = self._encode(output, pictures())
         parts = _gather([sorted(mine.items()), sorted(broken.items())])
         examples = dict(item for part, _ in parts for item in part)
         broken = dict(item for _, part in parts for item in part)
@@ -100,7 +105,7 @@ class Embedder:
 
         return self._encode("text", ids())[where]
 
-    def _encode(self, tower: str, batches: Iterable[Any]) -> np.ndarray:
+    def _encode(self, output: str, batches: Iterable[Any]) -> np.ndarray:
         """[batches * rows, embed] on every process, of this process's parts of the batches."""
         sharding = batch_sharding(self.mesh)
         start, _ = self._own_rows()
@@ -114,7 +119,7 @@ class Embedder:
         with jax.set_mesh(self.mesh):
             for local in batches:
                 inputs = jax.tree.map(place, local)
-                done.append(_encode(self.model.graph, self.params, inputs, tower, self.mesh))
+                done.append(_encode(self.model.graph, self.params, inputs, output, self.mesh))
                 if len(done) > 1:  # one batch behind, so that the device never waits for the host
                     done[-2] = np.asarray(done[-2])
         return np.concatenate([np.asarray(x) for x in done])
@@ -130,9 +135,13 @@ class Embedder:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _encode(graph: nnx.GraphDef, params: Params, inputs: Any, tower: str, mesh: Mesh) -> jax.Array:
-    embeddings = nnx.merge(graph, nested(params)).encode(tower, inputs)
-    return jax.lax.with_sharding_constraint(embeddings.astype(jnp.float32), replicated(mesh))
+def _encode(graph: nnx.GraphDef, params: Params, inputs: Any, output: str, mesh: Mesh) -> jax.Array:
+    model = nnx.merge(graph, nested(params))
+    if output == "class_logits":
+        values = model({"image": inputs})[output]
+    else:
+        values = model.encode(output, inputs)
+    return jax.lax.with_sharding_constraint(values.astype(jnp.float32), replicated(mesh))
 
 
 def _part(local: np.ndarray, start: int, index: tuple[slice, ...]) -> np.ndarray:

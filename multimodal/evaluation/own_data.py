@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from multimodal import config
@@ -12,6 +11,7 @@ from multimodal.data.detect import default_fields, detect
 from multimodal.data.record import BrokenRecord, Record, look_up
 from multimodal.data.sources import open_data, open_source
 from multimodal.errors import UserError
+from multimodal.evaluation.prompts import read_classes, read_templates
 from multimodal.schema import nearest
 
 TASKS = {
@@ -19,6 +19,7 @@ TASKS = {
     "zero_shot": config.ZeroShot,
     "linear_probe": config.LinearProbe,
     "knn": config.KNN,
+    "accuracy": config.Accuracy,
 }
 _PROBES = ("linear_probe", "knn")
 _NAMES = ("class", "class_name", "category", "json.class", "json.category")  # of a label's name
@@ -46,7 +47,7 @@ def evaluator_for(
     if not data:
         raise UserError(f"--task={task} needs --data=PATH: a tar, Parquet file, table or folder")
     for flag, value, tasks in (
-        ("classes", classes, ("zero_shot",)),
+        ("classes", classes, ("zero_shot", "accuracy")),
         ("templates", templates, ("zero_shot",)),
         ("train_data", train_data, _PROBES),
     ):
@@ -58,100 +59,84 @@ def evaluator_for(
             "share of --data and train on the rest, such as --holdout=key:0.2"
         )
     reads = "text" if task == "retrieval" else "label"
-    split_fields = [field for item in fields for field in item.split(",")]
-    given = _pairs("fields", split_fields, ("image", "text", "label"))
-    own = _data("data", data, reads, given, where, holdout, split, named=bool(classes))
-    values: dict[str, Any] = {"data": own}
+    given = dict(_pairs("fields", [f for item in fields for f in item.split(",")]))
+    for name in given:
+        if name not in ("image", "text", "label"):
+            raise UserError(f"--fields={name}=...: {task} reads image and {reads}")
+    names_needed = task == "zero_shot" and not classes
+    kept = {name: _alternatives(text) for name, text in _pairs("where", where)}
+    held_out = _holdout(holdout) if holdout else None
+    source = _source(data, split)
+    values: dict[str, Any] = {
+        "data": config.Data(
+            source=source,
+            fields=_fields(f"--data={data}", source, reads, given, names_needed),
+            where=kept,
+            holdout=held_out,
+        )
+    }
+    _check(f"--data={data}", values["data"])
+    if train_data:
+        other = _source(train_data, "")
+        found = _fields(f"--train_data={train_data}", other, reads, given, False)
+        values["train"] = config.Data(source=other, fields=found, where=kept)
+        _check(f"--train_data={train_data}", values["train"])
     if task == "zero_shot":
         names, labels = read_classes(classes) if classes else ((), ())
         values |= {"classes": names, "labels": labels}
         if templates:
             values["templates"] = read_templates(templates)
-    if train_data:
-        values["train"] = _data("train_data", train_data, reads, given, where, "", "", named=True)
-    for name, text in _pairs("option", option).items():
+    if task == "accuracy" and classes:
+        values["classes"] = read_classes(classes)[0]
+    for name, text in _pairs("option", option):
         if name in ("data", "train", "kind", "every"):
             raise UserError(f"--option={name}={text}: {name} is not an option here")
         values[name] = _parsed(text)
     return from_dict(TASKS[task], values, "--option")
 
 
-def read_classes(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the classes, and their labels where these are not 0, 1, ...
-
-    A JSON list of names, a table from label to name, or CLIP_benchmark's table from data set to
-    list (`FILE:DATASET` where it has several). Raises UserError.
-    """
-    found = _entry("classes", path, _json("classes", *_split(path)))
-    if isinstance(found, dict):
-        names, labels = list(found.values()), list(found)
-    else:
-        names, labels = found, []
-    if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
-        raise UserError(f"--classes={path}: neither a list of names nor a table from label to name")
-    if len(names) < 2:
-        raise UserError(f"--classes={path}: names {len(names)} of at least two classes")
-    return tuple(names), tuple(labels)
-
-
-def read_templates(path: str) -> tuple[str, ...]:
-    """Templates of a file: one a line, a JSON list, or CLIP_benchmark's table from data set to list
-    (`FILE:DATASET` where it has several). Raises UserError, as for one without `{}` or `{c}`."""
-    file, _ = _split(path)
-    if file.suffix == ".json":
-        templates = _entry("templates", path, _json("templates", *_split(path)))
-    else:
-        templates = [line.strip() for line in _text("templates", file).splitlines()]
-        templates = [line for line in templates if line]
-    if not isinstance(templates, list) or not all(isinstance(t, str) for t in templates):
-        raise UserError(f"--templates={path}: not a list of texts")
-    if not templates:
-        raise UserError(f"--templates={path}: holds no template")
-    for template in templates:
-        if "{}" not in template and "{c}" not in template:
-            raise UserError(f"--templates={path}: {template!r} has no {{}} for the name")
-    return tuple(templates)
-
-
-def _data(
-    flag: str,
-    path: str,
-    reads: str,
-    fields: Mapping[str, str],
-    where: Sequence[str],
-    holdout: str,
-    split: str,
-    named: bool,
-) -> config.Data:
-    """The records of `path` with the fields that a task reads; opened, so that it can be used."""
+def _source(path: str, split: str) -> config.Source:
     source = detect(path)
-    if split:
-        if not hasattr(source, "split"):
-            raise UserError(f"--split={split}: {path} ({source.kind}) has no splits")
-        source = dataclasses.replace(source, split=split)
+    if split and not hasattr(source, "split"):
+        raise UserError(f"--split={split}: {path} ({source.kind}) has no splits")
+    return dataclasses.replace(source, split=split) if split else source
+
+
+def _fields(
+    flag: str, source: config.Source, reads: str, given: Mapping[str, str], names_needed: bool
+) -> dict[str, str]:
+    """Where image and text, or image and label, lie: as given, else by their usual names."""
     record = _first(source)
     usual = default_fields(source)
-    texts = [n for n in _NAMES if isinstance(_value(record, n), (str, bytes))]
-    if reads == "label" and not named and texts:
-        usual["label"] = texts[0]  # a name needs no file of names
-    fields = usual | dict(fields)
+    names = [name for name in _NAMES if isinstance(_value(record, name), (str, bytes))]
+    if names_needed and names:
+        usual["label"] = names[0]
+    found = usual | given
     for name in ("image", reads):
-        if name not in fields:
+        if name not in found:
             raise UserError(
-                f"--{flag}={path}: no field of {name}s among {', '.join(map(str, record))}; say "
-                f"which it is with --fields={name}=FIELD"
+                f"{flag}: no field of {name}s among {', '.join(map(str, record))}; say which it is "
+                f"with --fields={name}=FIELD"
             )
-    data = config.Data(
-        source=source,
-        fields={name: fields[name] for name in ("image", reads)},
-        where={name: _alternatives(text) for name, text in _pairs("where", where).items()},
-        holdout=_holdout(holdout) if holdout else None,
-    )
+    label = _value(record, found.get("label", ""))
+    if names_needed and label is not None and not isinstance(label, (str, bytes)):
+        raise UserError(
+            f"{flag}: its labels, in {found['label']!r}, are not names; give these with "
+            "--classes=FILE.json, or a field that has them with --fields=label=FIELD"
+        )
+    return {name: found[name] for name in ("image", reads)}
+
+
+def _check(flag: str, data: config.Data) -> None:
+    """Opens the data once, before anything is compiled."""
+    record = _first(data.source)
+    for name in [*data.where, *([data.holdout.by] if data.holdout else [])]:
+        if record and _value(record, name) is None:
+            raise UserError(f"{flag}: no field {name!r} among {', '.join(map(str, record))}")
     try:
         open_data(data)
     except UserError as error:
-        raise UserError(f"--{flag}={path}: {error}") from error
-    return data
+        raise UserError(f"{flag}: {error}") from error
 
 
 def _holdout(text: str) -> config.Holdout:
@@ -168,17 +153,13 @@ def _holdout(text: str) -> config.Holdout:
     return config.Holdout(by=by, share=number, keep="test")
 
 
-def _pairs(flag: str, given: Sequence[str], known: Sequence[str] = ()) -> dict[str, str]:
-    pairs = {}
+def _pairs(flag: str, given: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
     for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name or not value:
+        name, _, value = item.partition("=")
+        if not name or not value:
             raise UserError(f"--{flag}={item}: write it as --{flag}=NAME=VALUE")
-        if known and name not in known:
-            raise UserError(
-                f"--{flag}={item}: this task does not read {name!r}{nearest(name, known)}"
-            )
-        pairs[name] = value
+        pairs.append((name, value))
     return pairs
 
 
@@ -193,47 +174,6 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _split(path: str) -> tuple[Path, str]:
-    """FILE:ENTRY in two; a file that has a colon in its name stays whole."""
-    file, _, entry = path.rpartition(":")
-    whole = not file or Path(path).expanduser().exists()
-    return Path(path if whole else file).expanduser(), "" if whole else entry
-
-
-def _json(flag: str, file: Path, entry: str) -> Any:
-    try:
-        found = json.loads(_text(flag, file))
-    except ValueError as error:
-        raise UserError(f"--{flag}: {file} is not JSON: {error}") from None
-    if entry:
-        if not isinstance(found, dict) or entry not in found:
-            known = nearest(entry, found) if isinstance(found, dict) else ""
-            raise UserError(f"--{flag}: {file} has no entry {entry!r}{known}")
-        return {entry: found[entry]}
-    return found
-
-
-def _entry(flag: str, path: str, found: Any) -> Any:
-    """The list of a table that has one; several need a choice."""
-    if not isinstance(found, dict) or not any(isinstance(v, list) for v in found.values()):
-        return found
-    if len(found) > 1:
-        raise UserError(
-            f"--{flag}={path}: choose one of its {len(found)} lists with --{flag}={path}:NAME, "
-            f"such as {next(iter(found))}"
-        )
-    return next(iter(found.values()))
-
-
-def _text(flag: str, file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"--{flag}: cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"--{flag}: {file} is not UTF-8 text: {error}") from None
 
 
 def _first(source: config.Source) -> Record:

@@ -1,5 +1,7 @@
 """The retrieval evaluator."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -15,17 +17,17 @@ def retrieval(
 ) -> tuple[dict[str, float], Details]:
     data, by = evaluator.data, evaluator.by
     images, examples, broken = embedder.images(data, (by,) if by else (), data_dir)
-    captions = [e["texts"][:1] if evaluator.captions == "first" else e["texts"] for e in examples]
-    texts = [text for own in captions for text in own]
+    apart = evaluator.languages == "apart"
+    captions = [_captions(e, evaluator.captions, apart) for e in examples]
+    texts = [text for own in captions for _, text in own]
     owner = np.repeat(np.arange(len(examples)), [len(own) for own in captions])
     groups = [e[by] for e in examples] if by else []
     if by and all(value is None for value in groups):
         raise UserError(f"evaluators: by={by!r} is not a field of {data.source}")
     embedded = embedder.texts(texts)
-    if evaluator.languages == "apart":
-        tags = [e.get("languages") or [None] * len(e["texts"]) for e in examples]
-        languages = [tag for tags_of in tags for tag in tags_of]
-        if any(tag is None for tag in languages):
+    if apart:
+        languages = [language for own in captions for language, _ in own]
+        if not all(languages):
             raise UserError(
                 f"evaluators: languages='apart', but {data.source} has texts without a language; "
                 "a text field that is a table from language to captions names them"
@@ -47,3 +49,15 @@ def retrieval(
         )
     counts = {"examples": float(len(examples)), "captions": float(len(texts))}
     return values | counts | {"broken": float(broken)}, details
+
+
+def _captions(example: dict[str, Any], which: str, apart: bool) -> list[tuple[str, str]]:
+    """(language, text) of all captions or the first one; apart, of the first in each language."""
+    texts = example["texts"]
+    own = list(zip(example.get("languages") or [""] * len(texts), texts, strict=True))
+    if which == "all":
+        return own
+    firsts: dict[str, tuple[str, str]] = {}
+    for language, text in own if apart else own[:1]:
+        firsts.setdefault(language, (language, text))
+    return list(firsts.values())

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 
 from multimodal import config
-from multimodal.evaluation.classify import linear_probe, nearest_neighbours, zero_shot
+from multimodal.evaluation.classify import accuracy, linear_probe, nearest_neighbours, zero_shot
 from multimodal.evaluation.details import Details
 from multimodal.evaluation.embed import Embedder
 from multimodal.evaluation.retrieve import retrieval
@@ -15,6 +15,7 @@ from multimodal.preprocessing import Preprocessing
 EVALUATORS = {
     config.Retrieval: retrieval,
     config.ZeroShot: zero_shot,
+    config.Accuracy: accuracy,
     config.LinearProbe: linear_probe,
     config.KNN: nearest_neighbours,
 }
