@@ -20,6 +20,7 @@ from absl import flags
 
 from multimodal import config
 from multimodal.data import captions, images, patches, transforms
+from multimodal.data.check import FIELDS
 from multimodal.data.order import Order
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.data.sources import open_data
@@ -60,7 +61,6 @@ class Batches(Iterator[Batch]):
         self.close()
 
 
-_FIELDS = ("image", "text", "label", "image_features")
 _ENDLESS = 1 << 62
 _READ_AHEAD = 2  # batches
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -89,7 +89,7 @@ def batches(
     Raises UserError for settings or sources that cannot work, before the first batch.
     """
     per_process = _per_process(batch_size, process_count)
-    source, fields = open_data(data, data_dir), _checked_fields(data)
+    source, fields = open_data(data, data_dir), dict(data.fields)
     _check_shards(source, process_count)
     load = _Load(
         source=source,
@@ -130,11 +130,11 @@ def evaluation_batches(
     processes see the same number of them.
     """
     per_process = _per_process(batch_size, process_count)
-    reserved = {*_FIELDS, "texts", "languages", "valid", "position", "keys", "broken"}
+    reserved = {*FIELDS, "texts", "languages", "valid", "position", "keys", "broken"}
     for name in extra:
         if name in reserved - {"label"}:
             raise UserError(f"data: {name!r} is not a name for an extra field")
-    source, fields = open_data(data, data_dir, extra), _checked_fields(data)
+    source, fields = open_data(data, data_dir, extra), dict(data.fields)
     load = _Load(
         source=source,
         fields=fields,
@@ -323,18 +323,6 @@ def _check_shards(source: Source, process_count: int) -> None:
             f"data: shards={source.shards} is below processes={process_count}; write the data to "
             f"at least {process_count} files"
         )
-
-
-def _checked_fields(data: config.Data) -> dict[str, str]:
-    for name in data.fields:
-        if name not in _FIELDS:
-            raise UserError(f"data.fields.{name}: a model reads only {', '.join(_FIELDS)}")
-    if not data.fields:
-        raise UserError(f"data.fields: name at least one of {', '.join(_FIELDS)}")
-    for name in ("group", "window"):
-        if getattr(data, name) < 1:
-            raise UserError(f"data.{name}={getattr(data, name)}: must be positive")
-    return dict(data.fields)
 
 
 def _pixels(value: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from multimodal import config
+from multimodal.data.check import check
 from multimodal.data.mixture import MixtureSource, Part
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.errors import UserError
@@ -108,20 +109,19 @@ def open_data(
 
     Raises UserError when none is left, or when no record at hand has one of the fields.
     """
+    if isinstance(data, config.Data):
+        check(data)
     source = open_source(data.source, data_dir, (*data.fields.values(), *extra))
     if data.where or data.holdout:
-        if isinstance(data.source, config.Mixture):
-            raise UserError("data: say where and holdout in the parts of the mixture")
         source = Selection(source, _select(data, data_dir))
     if len(source) == 0:
         raise UserError(f"data: no record of {data.source} is left by where and holdout")
-    _check_fields(source, data, data_dir)
+    if not isinstance(source, MixtureSource):  # its parts have been through here
+        _check_fields(source, data, data_dir)
     return source
 
 
 def _mix(mixture: config.Mixture, data_dir: str) -> Source:
-    if not mixture.parts:
-        raise UserError("data.source.parts: a mixture needs at least one")
     parts = {}
     for name, part in mixture.parts.items():
         try:

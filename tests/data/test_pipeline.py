@@ -230,6 +230,11 @@ def test_wrong_settings_end_in_one_line(data, tmp_path):
     refused("data.group=0", group=0)
     refused(r"data.augment\[0\].op: no transform 'filp'", augment=({"op": "filp"},))
     refused("'bites' is neither", dataclasses.replace(SIZE, tokenizer="bites"))
+    refused("data.window=0: must be positive", window=0)
+    refused("replacement' draws each record by itself", sampling="replacement", group=2)
+    refused("'a photo' has no {} for the text", templates=("a {}", "a photo"))
+    refused("data.languages.de=-1.0: may not", languages={"de": -1.0})
+    refused("data.languages: every weight is 0", languages={"de": 0.0})
     refused("no such file: .*none.tar", source=Tar(str(tmp_path / "none.tar")))
     with pytest.raises(UserError, match="'texts' is not a name"):
         evaluation_batches(data, SIZE, batch_size=8, extra=("texts",))
