@@ -1,7 +1,6 @@
 """Pictures of any aspect ratio from records to a step and to an evaluation."""
 
 import io
-import itertools
 
 import jax
 import numpy as np
@@ -17,11 +16,13 @@ from multimodal.errors import UserError
 from multimodal.evaluation.embed import Embedder
 from multimodal.evaluation.run import evaluate
 from multimodal.objectives.contrastive import softmax_loss
+from multimodal.parallel.processes import to_global
 from multimodal.preprocessing import Preprocessing
-from tests.toy import build, replace, run_steps, toy_config
+from tests.toy import build, replace, toy_config
 
 FLEXIBLE = Preprocessing(image_size=32, max_patches=12, patch_size=8, length=32)
 IMAGE = "model__towers__image__"
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def make_pictures():
@@ -56,16 +57,19 @@ def settings(folder):
 
 def test_steps_and_evaluation(folder):
     run = build(settings(folder), 4, data=2, fsdp=2)
-    first = jax.device_get(run.initialise().params)
+    with jax.set_mesh(run.mesh):
+        state = run.initialise.lower().compile(QUICK)()
+        step = run.tasks["pairs"].step.lower(run.abstract_state, run.abstract_batch())
+        step = step.compile(QUICK)
+    first = jax.device_get(state.params)
     with run.batches("pairs") as stream:
-        batches = [
-            {name: drawn[name] for name in run.abstract_batch()}
-            for drawn in itertools.islice(stream, 2)
-        ]
-    assert len({tuple(grid) for grid in batches[0]["image"]["grid"]}) > 2
+        drawn = next(stream)
+    batch = {name: drawn[name] for name in run.abstract_batch()}
+    assert len({tuple(grid) for grid in batch["image"]["grid"]}) > 2
     assert run.model_flops() > 0
-    state, figures = run_steps(run, batches[:1])
-    outputs = jax.jit(lambda params, batch: run.model.bind(params)(batch))(first, batches[0])
+    state, figures = step(state, to_global(batch, run.mesh))
+    params = jax.device_get(state.params)
+    outputs = jax.jit(lambda params: run.model.bind(params)(batch))(first)
     scale = outputs["temperature"]["image-text"]["log_scale"]
     wanted = softmax_loss(outputs["image"], outputs["text"], scale)
     np.testing.assert_allclose(figures["loss"], wanted, rtol=1e-5)
@@ -74,17 +78,17 @@ def test_steps_and_evaluation(folder):
     data = config.Data(
         source=config.ArrayRecords(path="all"), fields={"image": "image", "text": "captions"}
     )
-    embedder = Embedder(run.model, state.params, FLEXIBLE, run.mesh, batch_size=5)
+    embedder = Embedder(run.model, params, FLEXIBLE, run.mesh, batch_size=5)
     found, examples, broken = embedder.images(data, data_dir=folder)
     fitted = stack([fit(pixels, FLEXIBLE) for pixels in make_pictures()], FLEXIBLE)
     encode = jax.jit(lambda params, x: run.model.bind(params).encode("image", x))
-    np.testing.assert_allclose(found, encode(state.params, fitted), atol=1e-5)
+    np.testing.assert_allclose(found, encode(params, fitted), atol=1e-5)
     assert len(examples) == 13 and not broken
     evaluator = config.Retrieval(data=data, batch_size=5)
     result = evaluate(
         evaluator,
         model=run.model,
-        params=state.params,
+        params=params,
         preprocessing=FLEXIBLE,
         mesh=run.mesh,
         data_dir=folder,
