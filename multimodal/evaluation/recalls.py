@@ -82,6 +82,7 @@ def language_recalls(
     first = names[votes.argmax()]
     order = [first, *sorted(set(tags.tolist()) - {first})]
     values: dict[str, float] = {}
+    each: dict[str, float] = {}
     others: dict[str, list[Hits]] = {"image_to_text": [], "text_to_image": []}
     for language in order:
         rows = np.flatnonzero(tags == language)
@@ -92,10 +93,10 @@ def language_recalls(
                 values |= _figures(name, direction, ks)
             else:
                 others[name].append(direction._replace(image=kept[direction.image]))
-            values |= _figures(name, direction, ks, f"/language={language}")
+            each |= _figures(name, direction, ks, f"/language={language}")
     for name, parts in others.items() if len(order) > 1 else ():
         values |= _mean_figures(name, parts, len(images), ks, "/language=others")
-    return values
+    return values | each
 
 
 def in_order(groups: Sequence[Any]) -> list[Any]:
