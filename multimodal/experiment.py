@@ -17,8 +17,10 @@ from multimodal.config import Config
 from multimodal.data.patches import stack
 from multimodal.data.pipeline import Batches, batches
 from multimodal.data.sources import open_data
-from multimodal.data.tokenizers import Tokenizer, load_tokenizer
+from multimodal.data.tokenizers import Tokenizer, describe_tokenizer, load_tokenizer
 from multimodal.errors import UserError
+from multimodal.finetune.agreement import Meaning
+from multimodal.finetune.start import Beginning, find
 from multimodal.models.build import Model, Params
 from multimodal.models.build import build as build_model
 from multimodal.objectives.build import build as build_objectives
@@ -116,6 +118,13 @@ class Experiment:
             with _said_of(f"config.evaluators.{name}"):
                 for data in filter(None, (evaluator.data, getattr(evaluator, "train", None))):
                     open_data(data, self.data_dir)
+
+    def beginning(self) -> Beginning | None:
+        """The checkpoint that a new run begins with, checked. Raises UserError."""
+        if self.config.start is None:
+            return None
+        p, told = self.config.preprocessing, describe_tokenizer(self.tokenizer)
+        return find(self.config.start, Meaning(self.config.model, p, told), self.model.shapes())
 
     def placement(self) -> str:
         """The printed table of where each parameter lives."""

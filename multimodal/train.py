@@ -50,7 +50,8 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         meta = checkpoints.meta(latest)
         _check_unchanged(experiment, meta, workdir)
         first, positions = latest, meta["positions"]
-    # What can be wrong with the data is found before anything is compiled.
+    # What can be wrong with the data and with the start is found before anything is compiled.
+    beginning = experiment.beginning() if latest is None else None
     experiment.check_evaluators()
     streams = {name: experiment.batches(name, positions[name]) for name in experiment.tasks}
     missed = [n for n in _due(config, first) if first and not _is_recorded(workdir, n, first)]
@@ -71,6 +72,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         log.info("resumed from step %d of %s", first, workdir)
     else:
         state = experiment.initialise()
+        state = beginning.load(state) if beginning else state
 
     weights = {name: task.weight for name, task in experiment.tasks.items()}
     broken = BrokenRecords(workdir, {n: t.data.max_broken for n, t in experiment.tasks.items()})
