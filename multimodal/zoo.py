@@ -46,6 +46,16 @@ SIGLIP: dict[str, tuple[str, int, int, int]] = {
     "SO400M-14-384": ("So400m", 14, 378, 64),  # whole patches of the 384 pixels
 }
 
+# Sizes of the image and of the text tower, patch and picture (Tschannen et al. 2025).
+SIGLIP2: dict[str, tuple[str, str, int, int]] = {
+    "B-32-256": ("B", "B", 32, 256),
+    "B-16-224": ("B", "B", 16, 224),
+    "B-16-256": ("B", "B", 16, 256),
+    "L-16-256": ("L", "L", 16, 256),
+    "SO400M-16-256": ("So400m", "So400m", 16, 256),
+    "g-opt-16-256": ("g-opt", "So400m", 16, 256),
+}
+
 # Image stack (width, depth, heads, MLP), unimodal and multimodal layers of its width (Yu et al.
 # 2022, table 1); patches of 18 pixels, 64,000 words. The sizes given for the full one add up to
 # 2.27 billion parameters, where the table says 2.1.
@@ -144,6 +154,44 @@ def siglip(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
     }
 
 
+def siglip2(name: str, max_patches: int | None = None, **stacks: Any) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} of a model in SIGLIP2, `stacks` setting options of its three
+    Transformers. Raises UserError for another name.
+
+    The decoder has the shape of the text tower and half its layers (section 2.2). With
+    `max_patches` pictures keep their aspect ratio (NaFlex), and there are no heads for views.
+    """
+    size, text_size, patch, image_size = _named(name, SIGLIP2, "SigLIP 2 model")
+    pictures, words = transformer(size, **stacks), transformer(text_size, **stacks)
+    named = siglip("B-16")
+    text = named["model"]["towers"]["text"] | {
+        "vocab_size": 256_000,  # Gemma's
+        "pad_id": 0,
+        "transformer": words,
+    }
+    image = {
+        "kind": "image",
+        "image_size": image_size,
+        "patch_size": patch,
+        "max_patches": max_patches,
+        "pooler": "map",
+        "transformer": pictures,
+    }
+    model = {
+        "kind": "siglip2",
+        "embed": pictures["width"],
+        "towers": {"image": image, "text": text},
+        "decoder": words | {"depth": words["depth"] // 2, "cross_attention": True},
+        "heads": None if max_patches else {},
+    }
+    pictures_as = {"image_size": image_size, "max_patches": max_patches, "patch_size": patch}
+    texts_as = {"canonicalize": False, "pad_id": 0}
+    return {
+        "model": named["model"] | model,
+        "preprocessing": named["preprocessing"] | pictures_as | texts_as,
+    }
+
+
 def coca(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
     """{"model", "preprocessing"} of a model in COCA, `stacks` setting options of its three
     Transformers. Raises UserError for another name."""
@@ -188,6 +236,7 @@ def small(
     patch_size: int,
     length: int,
     vocab_size: int = 260,  # of bytes
+    pad_id: int = 0,
     embed: int = 64,
     patch_dropout: float = 0.0,
     **preprocessing: Any,
@@ -209,6 +258,7 @@ def small(
             "vocab_size": vocab_size,
             "length": length,
             "pooler": "mean",
+            "pad_id": pad_id,
             "mask_padding": True,
             "projection": "linear",
             "transformer": text,
