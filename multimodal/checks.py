@@ -218,11 +218,16 @@ def _check_task(task: settings.Task, config: Config, where: str) -> None:
     workers, share = task.data.workers, task.data.max_broken
     _require(workers >= 0, f"{where}.data.workers={workers}: may not be below 0")
     _require(0 <= share <= 1, f"{where}.data.max_broken={share}: a share from 0 to 1")
-    inputs = ("image",) if isinstance(config.model, settings.Classifier) else ("image", "text")
+    alone = {settings.Classifier: ("image",), settings.Bert: ("text",)}
+    inputs = alone.get(type(config.model), ("image", "text"))
     _check_fields(task.data, inputs, f"{where}.data.fields: training")
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
             _check_contrast(objective, task.data, config.model, f"{where}.objectives.{name}")
+        _require(
+            not isinstance(objective, settings.Matching) or "image" in inputs,
+            f"{where}.objectives.{name}: config.model ({config.model.kind}) sees no image to match",
+        )
         if isinstance(objective, settings.Classification):
             _check_classification(objective, task.data, f"{where}.objectives.{name}")
         for setting in ("rate", "begin"):

@@ -9,6 +9,7 @@ from tests.toy import replace, toy_config
 IMAGE, TEXT = "model__towers__image__transformer__", "model__towers__text__transformer__"
 CUDNN = {"dtype": "bfloat16", IMAGE + "attention": "cudnn"}
 MATCHING = "tasks__pairs__objectives__matching__"
+OPEN_CLIP = {"model__form": "open_clip"}
 CONTRASTIVE = "tasks__pairs__objectives__contrastive__"
 
 # Family, settings, what the line has to say.
@@ -20,6 +21,13 @@ REFUSED = [
     ("coca", {"model__decoder__causal": False}, "decoder.causal=False"),
     ("coca", {"model__decoder__width": 128}, "width=64 differs from config.model.decoder.width"),
     ("coca", {"model__image__pooler": "map"}, "config.model.image.pooler='map'"),
+    ("coca", OPEN_CLIP | {"model__queries": 1}, "the first is for contrast"),
+    (
+        "coca",
+        OPEN_CLIP | {"model__pooler_heads": 5},
+        "pooler_heads=5 does not divide config.model.d",
+    ),
+    ("coca", OPEN_CLIP | {"model__decoder__norm_position": "post"}, "norm_position='post'"),
     ("siglip2", {"model__decoder__cross_attention": False}, "how the decoder sees the image"),
     ("siglip2", {"model__decoder__causal": True}, "siglip2 says itself who sees whom"),
     ("prefix_lm", {"model__image__projection": "linear"}, "config.model.image.projection"),
