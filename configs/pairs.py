@@ -1,24 +1,32 @@
-"""Dual encoder on one's own pictures and captions, in WebDataset tars:
---config=configs/pairs.py:tar=photos-{000..127}.tar,size=S,res=224,patch=16
+"""Dual encoder on one's own pictures and texts, whatever holds them:
+--config=configs/pairs.py:data=photos,size=S,res=224,patch=16
 
-A relative path counts from the current folder. Records are `KEY.jpg` (or png, webp) beside
-`KEY.txt`. `group` names what keeps a record's look-alikes together (`json.album`, say), so that
-near duplicates never lie on both sides of the split; without it each record is held out or kept on
-its own.
+`data` is a folder (with a CSV, TSV or JSONL, with texts beside the pictures, or one sub-folder a
+class), WebDataset tars (`photos-{000..127}.tar`), Parquet, ArrayRecord or a saved Hugging Face data
+set; relative paths count from the current folder. `image` and `text` name the record's fields where
+they are not called as usual; `text=class,template=a photo of a {}` makes captions of class names.
+`group` names what keeps a record's look-alikes together (`json.album`, say), so that near
+duplicates never lie on both sides of the split; without it each record is held out or kept on its
+own.
 """
 
 from pathlib import Path
 
+from multimodal import config
+from multimodal.data.detect import default_fields, detect
+from multimodal.errors import UserError
 from multimodal.recipe import parse_arg, resolve
+from multimodal.schema import to_dict
 from multimodal.zoo import transformer
 
 
 def get_config(arg: str = ""):
     arg = parse_arg(
         arg,
-        tar="pairs.tar",
-        image="jpg|jpeg|png|webp",
-        text="txt",
+        data="",
+        image="",
+        text="",
+        template="",
         group="key",
         held_out=0.1,
         size="Ti",
@@ -32,13 +40,19 @@ def get_config(arg: str = ""):
         workers=2,
     )
 
-    # Absolute, since a run may go on from another folder, and others are looked for in `data_dir`.
-    shards = [str(Path(shard).expanduser().absolute()) for shard in arg.tar.split("::")]
+    source, fields = _source(arg.data)
+    for name in ("image", "text"):
+        fields[name] = arg[name] or fields.get(name)
+        if not fields[name]:
+            raise UserError(
+                f"data={arg.data}: no usual name of a field of {name}; say {name}=FIELD"
+            )
 
     def pairs(keep: str, **options):
         return {
-            "source": {"kind": "tar", "path": "::".join(shards)},
-            "fields": {"image": arg.image, "text": arg.text},
+            "source": to_dict(source),
+            "fields": {name: fields[name] for name in ("image", "text")},
+            "templates": (arg.template,) if arg.template else (),
             "holdout": {"by": arg.group, "share": arg.held_out, "keep": keep},
             "workers": 0,
         } | options
@@ -90,3 +104,12 @@ def get_config(arg: str = ""):
             "evaluators": {"held_out": {"kind": "retrieval", "data": pairs("test"), "every": 500}},
         }
     )
+
+
+def _source(path: str) -> tuple[config.Source, dict[str, str]]:
+    if path:
+        source = detect(path)
+        return source, default_fields(source)
+    # To look at the recipe, without data. Absolute, since a run may go on from another folder.
+    tar = config.Tar(str(Path("pairs.tar").absolute()))
+    return tar, {"image": "jpg|jpeg|png|webp", "text": "txt"}

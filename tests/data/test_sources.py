@@ -9,7 +9,7 @@ from multimodal.data.sources import open_data, open_source
 from multimodal.data.tar import TarSource
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
-from tests.data.shards import members, write_tar
+from tests.data.shards import encoded, members, picture, write_tar
 from tests.toy import CONFIGS
 
 
@@ -28,7 +28,7 @@ def test_relative_paths_are_below_the_data_folder_each_of_them(shards, path):
 
 def test_the_recipe_for_pairs_counts_from_the_current_folder(shards, monkeypatch):
     monkeypatch.chdir(shards)
-    config = recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), "tar=a.tar::b.tar"))
+    config = recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), "data=a.tar::b.tar"))
     for data in (config.tasks["pairs"].data, config.evaluators["held_out"].data):
         assert len(open_source(data.source, "elsewhere")) == 5
 
@@ -67,3 +67,21 @@ def test_another_seed_is_another_split_of_the_same_groups():
         assert 70 < len(held_out(seed)) < 130
         assert held_out(seed) == held_out(seed)
     assert 5 < len(held_out(0) & held_out(1)) < 40  # a fifth of a fifth: sides are independent
+
+
+def test_the_recipe_for_pairs_asks_for_what_it_cannot_guess(tmp_path):
+    for name in ("cat/1.png", "dog/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(encoded(picture(0)))
+
+    def load(arg):
+        return recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), f"data={tmp_path}{arg}"))
+
+    with pytest.raises(UserError, match=f"data={tmp_path}: no usual name of a field of text"):
+        load("")
+    task = load(",text=class,template=a photo of a {}").tasks["pairs"]
+    assert task.data.source == config.Folder(str(tmp_path))
+    assert task.data.fields == {"image": "image", "text": "class"}
+    assert task.data.templates == ("a photo of a {}",)
+    with pytest.raises(UserError, match="no such file or folder: .*nowhere"):
+        load("/nowhere")
