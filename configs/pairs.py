@@ -7,17 +7,18 @@ set; relative paths count from the current folder. `image` and `text` name the r
 they are not called as usual; `text=class,template=a photo of a {}` makes captions of class names.
 `group` names what keeps a record's look-alikes together (`json.album`, say), so that near
 duplicates never lie on both sides of the split; without it each record is held out or kept on its
-own.
+own. `size` is one of `zoo.SIZES`, with `depth` layers where that is given.
 """
 
 from pathlib import Path
 
 from multimodal import config
 from multimodal.data.detect import default_fields, detect
+from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
 from multimodal.recipe import parse_arg, resolve
 from multimodal.schema import to_dict
-from multimodal.zoo import transformer
+from multimodal.zoo import small, transformer
 
 
 def get_config(arg: str = ""):
@@ -30,8 +31,10 @@ def get_config(arg: str = ""):
         group="key",
         held_out=0.1,
         size="Ti",
+        depth=0,
         res=64,
         patch=8,
+        tokenizer="bytes",
         length=64,
         embed=256,
         steps=2000,
@@ -57,38 +60,28 @@ def get_config(arg: str = ""):
             "workers": 0,
         } | options
 
-    sigmoid = arg.loss == "sigmoid"
+    stack = transformer(arg.size)
+    stack["depth"] = arg.depth or stack["depth"]
+    tokenizer = load_tokenizer(arg.tokenizer)
+    model = small(
+        arg.loss,
+        image=stack,
+        text=stack,
+        image_size=arg.res,
+        patch_size=arg.patch,
+        length=arg.length,
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        embed=arg.embed,
+        tokenizer=arg.tokenizer,
+    )
     crop = {"op": "random_resized_crop", "scale": (0.6, 1.0)}
     return resolve(
-        {
+        model
+        | {
             "name": "pairs",
             "steps": arg.steps,
             "batch_size": arg.batch,
-            "preprocessing": {"image_size": arg.res, "length": arg.length},
-            "model": {
-                "kind": "dual_encoder",
-                "embed": arg.embed,
-                "logit_scale_init": 2.3025851 if sigmoid else 2.6592600,
-                "logit_bias_init": -10.0 if sigmoid else None,
-                "towers": {
-                    "image": {
-                        "kind": "image",
-                        "image_size": arg.res,
-                        "patch_size": arg.patch,
-                        "projection": "linear",
-                        "transformer": transformer(arg.size),
-                    },
-                    "text": {
-                        "kind": "text",
-                        "vocab_size": 260,
-                        "length": arg.length,
-                        "pooler": "mean",
-                        "mask_padding": True,
-                        "projection": "linear",
-                        "transformer": transformer(arg.size),
-                    },
-                },
-            },
             "tasks": {
                 "pairs": {
                     "data": pairs("train", augment=(crop,), workers=arg.workers),
