@@ -277,6 +277,11 @@ def _check_taught(
         config.ema is not None,
         f"{where}: the teacher is the average of the parameters; set config.ema, such as 0.999",
     )
+    _require(
+        model.towers["image"].max_patches is None,
+        f"{where}: {objective.kind} makes square views; not with "
+        "config.model.towers.image.max_patches",
+    )
     patch = model.towers["image"].patch_size
     told = f"config.model.towers.image.patch_size={patch}"
     if isinstance(objective, settings.SelfDistillation):

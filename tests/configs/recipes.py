@@ -23,6 +23,7 @@ VARIANTS = {
     "clipa_l16": ("stage=finetune",),
     "pairs": ("loss=sigmoid",),
     "quickstart": ("loss=sigmoid",),
+    "siglip2_b16": ("naflex=true",),
     "toy": ("family=coca", "family=uniter", "family=prefix_lm"),
 }
 
