@@ -137,6 +137,9 @@ def _check_towers(model: settings.DualEncoder) -> None:
     _positive(model, "config.model", "embed")
     for name, tower in model.towers.items():
         where = f"config.model.towers.{name}"
+        if isinstance(tower, settings.Precomputed):
+            _check_precomputed(tower, model.embed, where)
+            continue
         _require(tower.pooler != "none", f"{where}.pooler='none': a pair compares pooled towers")
         _require(
             tower.projection != "none" or tower.transformer.width == model.embed,
@@ -145,6 +148,16 @@ def _check_towers(model: settings.DualEncoder) -> None:
         )
     for pair in model.pairs:
         _check_pair(pair, model, "config.model.pairs")
+
+
+def _check_precomputed(tower: settings.Precomputed, embed: int, where: str) -> None:
+    _positive(tower, where, "width")
+    _require(where.endswith(".image"), f"{where}.kind='precomputed': only the tower image can be")
+    _require(
+        tower.projection != "none" or tower.width == embed,
+        f"{where}.width={tower.width} differs from config.model.embed={embed} and "
+        f"{where}.projection='none'",
+    )
 
 
 def _check_classifier(model: settings.Classifier) -> None:
@@ -218,8 +231,7 @@ def _check_task(task: settings.Task, config: Config, where: str) -> None:
     workers, share = task.data.workers, task.data.max_broken
     _require(workers >= 0, f"{where}.data.workers={workers}: may not be below 0")
     _require(0 <= share <= 1, f"{where}.data.max_broken={share}: a share from 0 to 1")
-    alone = {settings.Classifier: ("image",), settings.Bert: ("text",)}
-    inputs = alone.get(type(config.model), ("image", "text"))
+    inputs = _inputs(task, config.model)
     _check_fields(task.data, inputs, f"{where}.data.fields: training")
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
@@ -239,6 +251,17 @@ def _check_task(task: settings.Task, config: Config, where: str) -> None:
         any(getattr(objective, "begin", 0) == 0 for objective in task.objectives.values()),
         f"{where}.objectives: none has begin=0, so the first steps have nothing to train on",
     )
+
+
+def _inputs(task: settings.Task, model: settings.Model) -> tuple[str, ...]:
+    """Entries of the batch that the model needs for a task."""
+    alone = {settings.Classifier: ("image",), settings.Bert: ("text",)}
+    if type(model) in alone:
+        return alone[type(model)]
+    entries = settings.entries(getattr(model, "towers", {}))
+    contrasts = [o for o in task.objectives.values() if isinstance(o, settings.Contrastive)]
+    compared = {entries[tower] for o in contrasts for tower in o.pair if tower in entries}
+    return tuple(sorted(compared)) or ("image", "text")
 
 
 def _check_contrast(
@@ -325,7 +348,8 @@ def _check_evaluator(
             need = "a tower 'image' and a tower 'text'"
     _require(able, f"{where}: {evaluator.kind} needs {need}; config.model is of kind {model.kind}")
     second = "text" if isinstance(evaluator, settings.Retrieval) else "label"
-    _check_fields(evaluator.data, ("image", second), f"{where}.data.fields: {evaluator.kind}")
+    picture = settings.entries(getattr(model, "towers", {})).get("image", "image")
+    _check_fields(evaluator.data, (picture, second), f"{where}.data.fields: {evaluator.kind}")
     match evaluator:
         case settings.Retrieval():
             _require(
@@ -341,7 +365,7 @@ def _check_evaluator(
                 f"{where}.classes: {count} names for the model's {model.classes} classes",
             )
         case settings.LinearProbe() | settings.KNN():
-            _check_probe(evaluator, where)
+            _check_probe(evaluator, picture, where)
 
 
 def _check_prompts(evaluator: settings.ZeroShot, where: str) -> None:
@@ -359,7 +383,7 @@ def _check_prompts(evaluator: settings.ZeroShot, where: str) -> None:
         )
 
 
-def _check_probe(evaluator: settings.LinearProbe | settings.KNN, where: str) -> None:
+def _check_probe(evaluator: settings.LinearProbe | settings.KNN, picture: str, where: str) -> None:
     if evaluator.train is None:
         _require(
             evaluator.data.holdout is not None,
@@ -368,7 +392,7 @@ def _check_probe(evaluator: settings.LinearProbe | settings.KNN, where: str) -> 
         )
     else:
         fields = f"{where}.train.fields: {evaluator.kind}"
-        _check_fields(evaluator.train, ("image", "label"), fields)
+        _check_fields(evaluator.train, (picture, "label"), fields)
     if isinstance(evaluator, settings.LinearProbe):
         _require(bool(evaluator.c), f"{where}.c: give at least one")
         for c in evaluator.c:
@@ -383,7 +407,7 @@ def _check_fields(data: settings.Data, wanted: tuple[str, ...], who: str) -> Non
 
 
 def _tower_names(model: settings.Model) -> tuple[str, ...]:
-    return tuple(model.towers) if isinstance(model, settings.DualEncoder) else ("image", "text")
+    return tuple(getattr(model, "towers", ("image", "text")))
 
 
 def _positive(part: Any, where: str, *names: str) -> None:

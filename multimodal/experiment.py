@@ -90,6 +90,9 @@ class Experiment:
             "label": np.zeros(1, np.int32),
             "valid": np.zeros(1, np.bool_),
         }
+        for _, part in settings.parts(self.config.model):
+            if isinstance(part, settings.Precomputed):
+                one["image_features"] = np.zeros((1, part.width), np.float32)
         fields = self.tasks[task or next(iter(self.tasks))].data.fields
         sharding = batch_sharding(self.mesh)
         return jax.tree.map(

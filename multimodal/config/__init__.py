@@ -35,12 +35,14 @@ from multimodal.config.model import (
     Heads,
     ImageTower,
     Model,
+    Precomputed,
     PrefixLM,
     Remat,
     Siglip2,
     TextTower,
     Transformer,
     Uniter,
+    entries,
 )
 from multimodal.config.objective import (
     Captioning,

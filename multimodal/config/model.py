@@ -74,10 +74,20 @@ class TextTower:
 
 
 @dataclass(frozen=True)
+class Precomputed:
+    """Vectors of `width` that `python -m multimodal.embed` computed before, in place of a frozen
+    tower NAME; read from the batch's NAME_features (LiT, Zhai et al. 2022)."""
+
+    width: int
+    kind: Literal["precomputed"] = "precomputed"
+    projection: Literal["none", "linear", "linear_bias"] = "none"
+
+
+@dataclass(frozen=True)
 class DualEncoder:
     """Named towers and the pairs of them that a contrastive loss compares (CLIP, SigLIP)."""
 
-    towers: dict[str, ImageTower | TextTower]
+    towers: dict[str, ImageTower | TextTower | Precomputed]
     kind: Literal["dual_encoder"] = "dual_encoder"
     embed: int = 512
     pairs: tuple[tuple[str, str], ...] = (("image", "text"),)
@@ -171,3 +181,11 @@ class PrefixLM:
 
 
 Model = DualEncoder | Classifier | Siglip2 | CoCa | Bert | Uniter | PrefixLM
+
+
+def entries(towers: dict[str, ImageTower | TextTower | Precomputed]) -> dict[str, str]:
+    """The entry of the batch that each tower reads, by its name."""
+    return {
+        name: f"{name}_features" if isinstance(tower, Precomputed) else name
+        for name, tower in towers.items()
+    }

@@ -166,7 +166,8 @@ def _labelled(
 ) -> Labelled:
     label = data.fields["label"]
     by = "key" if data.holdout is None else data.holdout.by
-    pictures = dataclasses.replace(data, fields={"image": data.fields["image"]})
+    fields = {name: path for name, path in data.fields.items() if name.startswith("image")}
+    pictures = dataclasses.replace(data, fields=fields)
     features, examples, broken = embedder.images(pictures, (label, by), data_dir, output)
     labels = [_label(e[label]) for e in examples]
     kept = [i for i, value in enumerate(labels) if value is not None]

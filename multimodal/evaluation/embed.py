@@ -77,7 +77,7 @@ class Embedder:
                 broken.update(batch["broken"])
                 for slot in np.flatnonzero(batch["valid"]).tolist():
                     mine[int(batch["position"][slot])] = _facts(batch, slot, extra)
-                yield batch["image"]
+                yield batch["image" if "image" in data.fields else "image_features"]
 
         embeddings = self._encode(output, pictures())
         parts = _gather([sorted(mine.items()), sorted(broken.items())])

@@ -6,7 +6,7 @@ from flax import nnx
 
 from multimodal import config
 from multimodal.models.layers import fold, parameter
-from multimodal.models.towers import LanguageTower, VisionTower
+from multimodal.models.towers import FeatureTower, LanguageTower, VisionTower
 from multimodal.parallel.rules import constrain
 from multimodal.preprocessing import Preprocessing
 
@@ -32,7 +32,8 @@ class Temperature(nnx.Module):
 
 
 class DualEncoder(nnx.Module):
-    """`config.DualEncoder`: every tower that the batch has an entry for is run."""
+    """`config.DualEncoder`: every tower that the batch has an entry for is run. A precomputed one
+    reads NAME_features, any other NAME."""
 
     def __init__(
         self,
@@ -46,9 +47,12 @@ class DualEncoder(nnx.Module):
         for name, tower in settings.towers.items():
             if isinstance(tower, config.ImageTower):
                 towers[name] = VisionTower(tower, preprocessing, settings.embed, dtype, rngs=rngs)
+            elif isinstance(tower, config.Precomputed):
+                towers[name] = FeatureTower(tower, settings.embed, dtype, rngs=rngs)
             else:
                 towers[name] = LanguageTower(tower, settings.embed, dtype, rngs=rngs)
         self.towers = nnx.Dict(towers)
+        self.entries = tuple(sorted(config.entries(settings.towers).items()))
         s = settings
         self.temperature = nnx.Dict(
             {
@@ -62,9 +66,9 @@ class DualEncoder(nnx.Module):
     def __call__(self, batch: dict, key: jax.Array | None = None) -> dict:
         """{tower: [batch, embed] unit vectors, "temperature": {pair: {"log_scale", "bias"}}}."""
         outputs = {
-            name: self.encode(name, batch[name], key=fold(key, number))
-            for number, name in enumerate(sorted(self.towers))
-            if name in batch
+            name: self.encode(name, batch[entry], key=fold(key, number))
+            for number, (name, entry) in enumerate(self.entries)
+            if entry in batch
         }
         outputs["temperature"] = {pair: t() for pair, t in self.temperature.items()}
         return outputs

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from multimodal.config import ImageTower, TextTower, Transformer
+from multimodal.config import ImageTower, Precomputed, TextTower, Transformer
+from multimodal.errors import UserError
 from multimodal.models.embeddings import (
     ClassToken,
     GridPositions,
@@ -83,8 +84,8 @@ class VisionTower(nnx.Module):
         key: jax.Array | None = None,
         capture: tuple[str, ...] = (),
     ) -> dict:
-        """{"embedding": [batch, embed], "tokens": [batch, length, width], captured ...}; no
-        embedding with pooler "none".
+        """{"embedding": [batch, embed], "pooled": [batch, width] before the projection, "tokens":
+        [batch, length, width], captured ...}; no embedding with pooler "none".
 
         Positions are resized to pictures of another size than the tower's. `blank` lists patches
         of each picture and the vector that stands for their embeddings.
@@ -125,6 +126,7 @@ class VisionTower(nnx.Module):
             pooled = norm(x[:, 0])
         else:
             pooled = (self.pooler if s.pooler == "map" else mean_pool)(norm(x), real)
+        outputs["pooled"] = pooled
         outputs["embedding"] = pooled if self.projection is None else self.projection(pooled)
         return outputs
 
@@ -188,3 +190,23 @@ class LanguageTower(nnx.Module):
         if s.pooler == "end":
             return (ids == s.end_id).argmax(-1)
         return jnp.full(ids.shape[:1], 0 if s.pooler == "first" else ids.shape[1] - 1)
+
+
+class FeatureTower(nnx.Module):
+    """Vectors that a frozen tower gave before (see `config.Precomputed`); only the projection is
+    left of it."""
+
+    def __init__(self, settings: Precomputed, embed: int, dtype: str, *, rngs: nnx.Rngs):
+        self.width, self.dtype = settings.width, dtype
+        init = edge_init("vit", settings.width)
+        self.projection = _projection(settings.projection, settings.width, embed, init, rngs)
+
+    def __call__(self, features: jax.Array, *, key: jax.Array | None = None) -> dict:
+        """{"embedding": [batch, embed]} of [batch, width]. Raises UserError for another width."""
+        if features.shape[-1] != self.width:
+            raise UserError(
+                f"the data's features are {features.shape[-1]} wide, but the model's precomputed "
+                f"tower has width={self.width}; they must come from the tower that it stands for"
+            )
+        x = features.astype(self.dtype)
+        return {"embedding": x if self.projection is None else self.projection(x)}
