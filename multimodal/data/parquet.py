@@ -1,9 +1,10 @@
 """Parquet files at random: whole row groups of the columns asked for, the last few kept in memory.
 
-Parquet has no single rows: reading one unpacks its row group. Where
-more of them are in use than are kept, every record costs a row group: see `Data.window`.
+Parquet has no single rows: reading one unpacks its row group. Where more of them are in use than
+are kept, every record costs a row group; `Data.group` and `Data.window` shuffle within a few.
 """
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -20,6 +21,9 @@ from multimodal.data.record import BrokenRecord, Record, wanted
 from multimodal.errors import UserError
 
 _KEPT = 1 << 28  # bytes of unpacked row groups kept a source
+_TELL_AFTER = 64  # row groups unpacked
+_OF_THIS_PROCESS = ("_tables", "_lock", "_asked", "_unpacked")
+log = logging.getLogger(__name__)
 
 
 class ParquetSource:
@@ -49,9 +53,10 @@ class ParquetSource:
     def _open(self) -> None:
         self._tables: OrderedDict[int, pa.Table | str] = OrderedDict()
         self._lock = threading.Lock()
+        self._asked = self._unpacked = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in self.__dict__.items() if n not in ("_tables", "_lock")}
+        return {n: v for n, v in self.__dict__.items() if n not in _OF_THIS_PROCESS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -79,10 +84,18 @@ class ParquetSource:
     def _table(self, number: int) -> pa.Table | str:
         """Row group `number`, or why it cannot be read."""
         with self._lock:
+            self._asked += 1
             if number in self._tables:
                 self._tables.move_to_end(number)
                 return self._tables[number]
             file, group, rows = self._groups[number].tolist()
+            self._unpacked += 1
+            if self._unpacked == _TELL_AFTER and self._asked < _TELL_AFTER * min(4, rows):
+                log.warning(
+                    "%s: a row group of %d rows is unpacked for %.1f records at a time; "
+                    "data.group=%d with data.window=2 or more shuffles within a few of them",
+                    *(self.paths[file], rows, self._asked / self._unpacked, rows),
+                )
             try:
                 reader = pq.ParquetFile(self.paths[file])
                 table = reader.read_row_group(group, columns=self._columns[file])

@@ -132,3 +132,14 @@ def test_cifar():
     assert source[0]["jpg"].startswith(b"\xff\xd8")
     assert source[0]["key"] == "truck_2539"
     assert source[0]["class"] == "truck"
+
+
+def test_row_groups_unpacked_over_and_over_are_told_once(tmp_path, monkeypatch, caplog):
+    _write(tmp_path / "a.parquet", range(200), rows=100)
+    monkeypatch.setattr(parquet, "_KEPT", 1)
+    for step, told in ((1, 0), (100, 1)):
+        source = ParquetSource(str(tmp_path / "a.parquet"), ("id",))
+        for i in range(200):
+            source[i * step % 199]
+        assert len(caplog.records) == told
+    assert "a row group of 100 rows is unpacked for 1.0 records at a time" in caplog.text
