@@ -1,0 +1,63 @@
+"""Captions a second that one process turns into ids, in batches as the trainer does:
+python benchmarks/tokenizers.py --data=PATH [--tokenizer=FILE ...] [--vocab_size=N]
+
+PATH is what `multimodal.tokenize` takes. Without --tokenizer: bytes, and vocabularies of CLIP's and
+SigLIP's form trained on these texts. Printed per second of the clock and per second of all cores.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+from multimodal.data.pipeline import cleaned, tokenize
+from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers.train import train_clip, train_siglip
+from multimodal.preprocessing import Preprocessing
+from multimodal.tokenize import texts_of
+
+BATCH, SECONDS = 1024, 3.0
+CLIP = Preprocessing(length=77)
+SIGLIP = Preprocessing(length=64, canonicalize=True, add_start=False, pad_id=1)
+
+
+def measure(name: str, texts: list[str], preprocessing: Preprocessing) -> None:
+    """Prints the rates of one tokenizer over all texts, again and again."""
+    tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
+    batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+    done, clock, cores = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - clock < SECONDS:
+        for batch in batches:
+            tokenize(batch, preprocessing, tokenizer)
+            done += len(batch)
+    clock, cores = time.perf_counter() - clock, time.process_time() - cores
+    print(
+        f"{name:<10} {tokenizer.vocab_size:>7} tokens  {done / clock:>10,.0f} captions/s  "
+        f"{done / cores:>10,.0f} a core"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--tokenizer", action="append", default=[])
+    parser.add_argument("--vocab_size", type=int, default=49408)
+    given = parser.parse_args()
+    texts = list(itertools.islice(texts_of(given.data), 100_000))
+    print(f"{len(texts):,} captions, {sum(map(len, texts)) / len(texts):.0f} characters on average")
+    for file in given.tokenizer:
+        measure(Path(file).name, texts, Preprocessing(length=77, tokenizer=file, add_start=False))
+    if given.tokenizer:
+        return
+    measure("bytes", texts, CLIP)
+    with tempfile.TemporaryDirectory() as folder:
+        clip, siglip = Path(folder) / "tokenizer.json", Path(folder) / "tokenizer.model"
+        clip.write_bytes(train_clip(cleaned(texts, CLIP), given.vocab_size))
+        measure("CLIP", texts, Preprocessing(length=77, tokenizer=str(clip)))
+        siglip.write_bytes(train_siglip(cleaned(texts, SIGLIP), min(given.vocab_size, 4000)))
+        measure("SigLIP", texts, Preprocessing(**vars(SIGLIP) | {"tokenizer": str(siglip)}))
+
+
+if __name__ == "__main__":
+    main()
