@@ -42,12 +42,12 @@ def start(run):
 
 def take(run, task, state, count, options=None):
     """The state after `count` steps of a task, and the figures of each."""
-    step = run.tasks[task].step.lower(run.abstract_state, run.abstract_batch()).compile(options)
-    history = []
+    shapes, history = run.abstract_batch(task), []
+    step = run.tasks[task].step.lower(run.abstract_state, shapes).compile(options)
     with run.batches(task) as stream:
         for _ in range(count):
             drawn = next(stream)
-            batch = {key: drawn[key] for key in run.abstract_batch()}
+            batch = {key: drawn[key] for key in shapes}
             state, figures = step(state, to_global(batch, run.mesh))
             history.append(jax.device_get(figures))
     return state, history

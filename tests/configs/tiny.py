@@ -44,9 +44,9 @@ EXACT = {
 
 
 def shrink(config: Config, steps: int = 2, learning_rate: float | None = None) -> Config:
-    """The recipe at a tiny size for `DEVICES` devices, without evaluators, for `steps` of each
-    task, at its own learning rate unless another is given."""
-    small = _shrink(dataclasses.replace(config, evaluators={}))
+    """The recipe at a tiny size for `DEVICES` devices, without evaluators and from nothing, for
+    `steps` of each task, at its own learning rate unless another is given."""
+    small = _shrink(dataclasses.replace(config, evaluators={}, start=None))
     tasks = {
         name: dataclasses.replace(task, data=scenes(task.data))
         for name, task in small.tasks.items()
@@ -63,13 +63,15 @@ def shrink(config: Config, steps: int = 2, learning_rate: float | None = None) -
 
 
 def scenes(data: Data) -> Data:
-    """Drawn scenes in place of a recipe's own records; its augmentations stay."""
+    """Drawn scenes in place of a recipe's own records; how they are read stays."""
     fields = {"image": "image", "text": "captions", "label": "shape_label"}
     split = "test_single" if "label" in data.fields else "train"
-    return Data(
+    return dataclasses.replace(
+        data,
         source=Scenes(split=split, train=64, image_size=PATCH * GRID),
         fields={name: fields[name] for name in data.fields},
-        augment=data.augment,
+        where={},
+        holdout=None,
     )
 
 
@@ -90,10 +92,10 @@ def _shrink(value: Any) -> Any:
     changes = {}
     for field in dataclasses.fields(value):
         name, inner = field.name, getattr(value, field.name)
-        if name in EXACT:
-            changes[name] = EXACT[name]
-        elif name in LARGEST and inner is not None:
+        if inner is None or dataclasses.is_dataclass(inner):
+            changes[name] = _shrink(inner)
+        elif name in LARGEST:
             changes[name] = min(inner, LARGEST[name])
         else:
-            changes[name] = _shrink(inner)
+            changes[name] = EXACT.get(name, _shrink(inner))
     return dataclasses.replace(value, **changes)
