@@ -29,6 +29,7 @@ def get_config(arg: str = ""):
         "masked": {"kind": "masked_patches", "weight": 0.25 * SSL, "begin": 0.8},
     }
     optimizer = siglip_optimizer("adamw")
+    start = {"checkpoint": arg.start, "accept": ("max_patches",) if arg.naflex else ()}
     if arg.naflex:
         # The last tenth of the cosine, 3.75 times as long: section 2.4.2.
         steps, views = steps * 375 // 1000, {}
@@ -45,5 +46,5 @@ def get_config(arg: str = ""):
             mesh={"data": -1, "fsdp": 16},
             ema=None if arg.naflex else 0.999,  # the teacher of the last fifth
         )
-        | ({"start": {"checkpoint": arg.start}} if arg.start else {})
+        | ({"start": start} if arg.start else {})
     )

@@ -43,8 +43,8 @@ class SelfDistillation:
     """Local crops of a picture say what the teacher says of a global one (SILC, Naeem et al. 2023).
 
     Reads `local_features`; of the teacher, which sees the `view`, `view_features`. The centre is
-    the mean over the batch of the step: as good as a running one (Caron et al. 2021, appendix D),
-    and nothing to keep.
+    the mean over the batch of the step: nearly as good as a running one (Caron et al. 2021), and
+    nothing to keep.
     """
 
     reads, joint = ("local_features", "weights"), False
