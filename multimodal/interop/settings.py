@@ -27,7 +27,9 @@ def huggingface_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") 
     """Of a CLIPModel, from its config.json."""
     text, vision = config["text_config"], config["vision_config"]
     image_size, length = vision.get("image_size", 224), text.get("max_position_embeddings", 77)
-    end = text.get("eos_token_id", 49407)
+    end, size = text.get("eos_token_id", 49407), text.get("vocab_size", 49408)
+    # Early configs say 2, which is not the end token: the largest id is.
+    pooler, end = ("argmax", size - 1) if end == 2 else ("end", end)
     defaults = {"act": "quick_gelu", "eps": 1e-5}
     towers = {
         "image": ImageTower(
@@ -41,12 +43,11 @@ def huggingface_clip(config: dict[str, Any], tokenizer: str = "tokenizer.json") 
             transformer=_transformer(vision, (768, 12, 12, 3072), init="clip_image", **defaults),
         ),
         "text": TextTower(
-            vocab_size=text.get("vocab_size", 49408),
+            vocab_size=size,
             length=length,
-            # Early configs say 2, which is not the end token: the largest id is.
-            pooler="argmax" if end == 2 else "end",
+            pooler=pooler,
             end_id=end,
-            pad_id=text.get("pad_token_id", 1),
+            pad_id=end,  # as their tokenizer does, whatever stands in the config
             projection="linear",
             transformer=_transformer(
                 text, (512, 12, 8, 2048), init="clip", causal=True, **defaults
@@ -117,6 +118,7 @@ def open_clip_coca(config: dict[str, Any], tokenizer: str = "tokenizer.json") ->
     image_size, length = vision["image_size"], text["context_length"]
     image_heads = vision["width"] // vision.get("head_width", 64)
     causal = {"causal": True, "init": "clip"}
+    pad = text.get("pad_id", 0)
     model = CoCa(
         ImageTower(
             image_size=image_size,
@@ -132,7 +134,7 @@ def open_clip_coca(config: dict[str, Any], tokenizer: str = "tokenizer.json") ->
             vocab_size=text["vocab_size"],
             length=length,
             pooler="none",
-            pad_id=text.get("pad_id", 0),
+            pad_id=pad,
             projection="none",
             transformer=transformer(text, text["heads"], **causal),
         ),
@@ -142,7 +144,8 @@ def open_clip_coca(config: dict[str, Any], tokenizer: str = "tokenizer.json") ->
         queries=vision.get("attn_pooler_queries", 256),
         pooler_heads=vision.get("attn_pooler_heads", 8),
     )
-    return model, _clip_preprocessing(image_size, length, tokenizer)
+    preprocessing = _clip_preprocessing(image_size, length, tokenizer)
+    return model, dataclasses.replace(preprocessing, pad_id=pad)
 
 
 def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json") -> Settings:
@@ -151,6 +154,10 @@ def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json"
     length, patch = text.get("max_position_embeddings", 64), vision.get("patch_size", 16)
     # 384 pixels in patches of 14: the rest is not looked at.
     image_size = vision.get("image_size", 224) // patch * patch
+    # SigLIP 2 of fixed size has Gemma's vocabulary, and texts as they are but for the case.
+    size = text.get("vocab_size", 32000)
+    is_gemma = size == 256000
+    pad = 0 if is_gemma else text.get("pad_token_id", 1)
     sizes, defaults = (768, 12, 12, 3072), {"act": "gelu_pytorch_tanh", "eps": 1e-6}
     towers = {
         "image": ImageTower(
@@ -160,10 +167,11 @@ def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json"
             transformer=_transformer(vision, sizes, init="vit", **defaults),
         ),
         "text": TextTower(
-            vocab_size=text.get("vocab_size", 32000),
+            vocab_size=size,
             length=length,
             pooler="last",
-            pad_id=text.get("pad_token_id", 1),
+            end_id=1,
+            pad_id=pad,
             projection="linear_bias",
             transformer=_transformer(text, sizes, init="vit", **defaults),
         ),
@@ -173,7 +181,9 @@ def huggingface_siglip(config: dict[str, Any], tokenizer: str = "tokenizer.json"
         image_size=image_size,
         resize="squash",
         tokenizer=tokenizer,
+        canonicalize=not is_gemma,
         length=length,
+        pad_id=pad,
         add_start=False,
     )
     model = DualEncoder(
@@ -188,18 +198,15 @@ def huggingface_siglip2(config: dict[str, Any], tokenizer: str = "tokenizer.json
     vision = config["vision_config"]
     patch, patches = vision.get("patch_size", 16), vision.get("num_patches", 256)
     square = vision | {"patch_size": patch, "image_size": math.isqrt(patches) * patch}
-    model, preprocessing = huggingface_siglip(config | {"vision_config": square}, tokenizer)
+    texts = {"vocab_size": 256000} | config["text_config"]  # Gemma's, where it is left out
+    theirs = config | {"vision_config": square, "text_config": texts}
+    model, preprocessing = huggingface_siglip(theirs, tokenizer)
     image = dataclasses.replace(model.towers["image"], max_patches=patches)
-    # Gemma's numbers, where theirs are left out.
-    text = dataclasses.replace(
-        model.towers["text"],
-        vocab_size=config["text_config"].get("vocab_size", 256000),
-        pad_id=config["text_config"].get("pad_token_id", 0),
-    )
+    text = model.towers["text"]
     flexible = {"max_patches": patches, "patch_size": patch, "interpolation": "bilinear"}
     return (
         dataclasses.replace(model, towers={"image": image, "text": text}),
-        dataclasses.replace(preprocessing, **flexible),
+        dataclasses.replace(preprocessing, canonicalize=False, **flexible),
     )
 
 
