@@ -276,6 +276,20 @@ def small(
     }
 
 
+def vit(name: str, image_size: int = 224, **stack: Any) -> dict[str, Any]:
+    """An image tower, such as "B-16", that is read at its class token (Dosovitskiy et al. 2021);
+    `stack` sets options of its Transformer. Raises UserError for a size that is not in SIZES."""
+    size, _, patch = name.rpartition("-")
+    return {
+        "kind": "image",
+        "image_size": image_size,
+        "patch_size": int(patch),
+        "class_token": True,
+        "pooler": "class",
+        "transformer": transformer(size, **stack),
+    }
+
+
 def _stack(width: int, depth: int, heads: int, mlp: int, **options: Any) -> dict[str, Any]:
     return {"width": width, "depth": depth, "heads": heads, "mlp": mlp} | options
 

@@ -36,7 +36,7 @@ def retrieval(
     else:
         values = retrieval_recalls(images, embedded, owner, by={by: groups} if by else None)
     details: Details = {}
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and "image" in data.fields:  # features cannot be shown
         details = retrieval_details(
             images,
             embedded,

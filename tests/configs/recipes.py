@@ -25,6 +25,7 @@ VARIANTS = {
     "quickstart": ("loss=sigmoid",),
     "siglip2_b16": ("naflex=true",),
     "toy": ("family=coca", "family=uniter", "family=prefix_lm"),
+    "vit_b16_supervised": ("classes=1000",),
 }
 
 
