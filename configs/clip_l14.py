@@ -1,12 +1,13 @@
 """CLIP ViT-L/14 on 400 million pairs (Radford et al. 2021, arXiv:2103.00020), for v5e:16x16.
 
 --config=configs/clip_l14.py:data=PATH,test=PATH,tokenizer=FILE, with the `tokenizer.json` that CLIP
-was published with. `res=336,start=WORKDIR` goes on for one epoch at 336 pixels from a run at 224.
-Their 400 million pairs are not public; LAION-400M has as many.
+was published with. Their 400 million pairs are not public; LAION-400M has as many.
+`res=336,start=RUN` goes on from RUN for an epoch at 336 pixels. Theirs resized the positions; here
+those of the picture begin anew.
 """
 
 from multimodal import zoo
-from multimodal.pretraining import OPTIONS, clip_optimizer, on_pairs
+from multimodal.pretraining import OPTIONS, clip_optimizer, go_on, on_pairs
 from multimodal.recipe import parse_arg, resolve
 
 
@@ -28,5 +29,6 @@ def get_config(arg: str = ""):
             # one that is passed on.
             optimizer=clip_optimizer(2e-5 if large else 4e-4, warmup_steps=2000),
             mesh={"data": -1, "fsdp": 16},
+            start=go_on(arg.start, "image") if arg.start else None,
         )
     )

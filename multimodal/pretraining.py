@@ -57,6 +57,14 @@ def _shards(path: str) -> dict[str, Any]:
     return {"source": {"kind": "tar", "path": path}, "fields": {"image": "jpg", "text": "txt"}}
 
 
+def go_on(run: str, *towers: str) -> dict[str, Any]:
+    """`Config.start` from a run whose pictures or texts, of these `towers`, had another size: all
+    of it but their positions."""
+    names = {"image": "image_size", "text": "length"}
+    others = f"(?!towers/({'|'.join(towers)})/positions/).*"
+    return {"checkpoint": run, "only": (others,), "accept": tuple(names[t] for t in towers)}
+
+
 def clip_optimizer(
     learning_rate: float, warmup_steps: int, beta2: float = 0.98, eps: float = 1e-6
 ) -> dict[str, Any]:

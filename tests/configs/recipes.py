@@ -19,8 +19,8 @@ DEFAULTS = Path(__file__).parent / "defaults.json"
 
 # A recipe as it stands is always among them; these are its options that make another run of it.
 VARIANTS = {
-    "clip_l14": ("res=336",),
-    "clipa_l16": ("stage=finetune",),
+    "clip_l14": ("res=336,start=RUN",),
+    "clipa_l16": ("stage=finetune,start=RUN",),
     "pairs": ("loss=sigmoid",),
     "quickstart": ("loss=sigmoid",),
     "siglip2_b16": ("naflex=true",),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from multimodal.finetune.start import rename
 from multimodal.models.build import build
 from tests.configs import recipes
 
@@ -12,7 +13,7 @@ PUBLISHED = {
     "clip_b32": 151.28,
     "clip_b16": 149.62,
     "clip_l14": 427.62,
-    "clip_l14:res=336": 427.94,
+    "clip_l14:res=336,start=RUN": 427.94,
     "datacomp_small": 151.28,
     "datacomp_medium": 151.28,
     "siglip_b16": 203.16,
@@ -20,10 +21,14 @@ PUBLISHED = {
 }
 
 
-def parameters(name: str) -> int:
+def shapes(name: str) -> dict[str, tuple[int, ...]]:
     config = recipes.load(name)
-    shapes = build(config.model, config.preprocessing, config.dtype).shapes()
-    return sum(math.prod(leaf.shape) for leaf in shapes.values())
+    found = build(config.model, config.preprocessing, config.dtype).shapes()
+    return {path: leaf.shape for path, leaf in found.items()}
+
+
+def parameters(name: str) -> int:
+    return sum(map(math.prod, shapes(name).values()))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -32,7 +37,8 @@ def test_parameters_equal_the_published(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "patches", "tokens"), [("clipa_l16", 36, 16), ("clipa_l16:stage=finetune", 196, 32)]
+    ("name", "patches", "tokens"),
+    [("clipa_l16", 36, 16), ("clipa_l16:stage=finetune,start=RUN", 196, 32)],
 )
 def test_clipa_is_vit_l_16_with_fewer_positions_and_no_class_token(name, patches, tokens):
     """open_clip counts 427.74 million with 197 and 77 positions."""
@@ -42,3 +48,13 @@ def test_clipa_is_vit_l_16_with_fewer_positions_and_no_class_token(name, patches
 
 def test_coca_base_is_within_two_percent_of_the_paper():
     assert parameters("coca_base") == pytest.approx(383e6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "name", ["clip_l14:res=336,start=RUN", "clipa_l16:stage=finetune,start=RUN"]
+)
+def test_a_second_stage_begins_with_all_that_has_the_same_shape(name):
+    here, there = shapes(name), shapes(name.partition(":")[0])
+    same = {path for path in here if here[path] == there[path]}
+    assert set(rename(recipes.load(name).start, here)) == same
+    assert all(path.endswith("/positions/position") for path in here.keys() - same)
