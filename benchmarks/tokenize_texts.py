@@ -1,5 +1,5 @@
 """Captions a second that one process turns into ids, in batches as the trainer does:
-python benchmarks/tokenizers.py --data=PATH [--tokenizer=FILE ...] [--vocab_size=N]
+python benchmarks/tokenize_texts.py --data=PATH [--tokenizer=FILE ...] [--vocab_size=N]
 
 PATH is what `multimodal.tokenize` takes. Without --tokenizer: bytes, and vocabularies of CLIP's and
 SigLIP's form trained on these texts. Printed per second of the clock and per second of all cores.
