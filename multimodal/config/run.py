@@ -26,7 +26,8 @@ class Start:
 
     `checkpoint` is its run folder, or one checkpoint's own folder; `step` None: the newest. Loaded
     are the parameters here whose whole path a pattern of `only` matches, from the same path there,
-    or the one that `rename` gives: a pattern of paths here -> the path there, `\\1` for a group.
+    or the one that `rename` gives: pairs of a pattern of paths here and the path there, `\\1` for a
+    group; the first that matches decides.
     What was trained on other input or as another model is refused, but for the settings that
     `accept` names, such as `image_size`.
     """
@@ -34,7 +35,7 @@ class Start:
     checkpoint: str
     step: int | None = None
     only: tuple[str, ...] = (".*",)
-    rename: dict[str, str] = field(default_factory=dict)
+    rename: tuple[tuple[str, str], ...] = ()
     accept: tuple[str, ...] = ()
 
 

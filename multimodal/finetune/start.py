@@ -109,7 +109,7 @@ def rename(start: Start, paths: Iterable[str]) -> dict[str, str]:
     chosen = {p for pattern in start.only for p in _matching(pattern, paths, "only")}
     sources = {path: path for path in paths if path in chosen}
     renamed: set[str] = set()
-    for pattern, template in start.rename.items():
+    for pattern, template in start.rename:
         for path in _matching(pattern, sources, "rename"):
             if path not in renamed:
                 renamed.add(path)
