@@ -45,6 +45,7 @@ def import_weights(
     the model's, and when the layout has no place for one of the model's parameters.
     """
     table = _table(layout)
+    weights = {table.today(name): x for name, x in weights.items()}
     shapes = model.shapes()
     expected = jax.eval_shape(functools.partial(_export, layout, table), shapes)
     for copy, name in table.tied.items():

@@ -22,12 +22,21 @@ class Row(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A table; the names of tensors that are no weights (position ids, sizes); and those of copies,
-    each with the tensor that it is tied to, which may be there and are not written."""
+    """A table. `ignored` tensors are no weights (position ids, sizes). `tied` ones are copies of
+    others: they may be there and are not written. `older` are endings of names as earlier files
+    have them, which are read and not written."""
 
     rows: tuple[Row, ...]
     ignored: tuple[str, ...] = ()
     tied: dict[str, str] = {}
+    older: dict[str, str] = {}
+
+    def today(self, name: str) -> str:
+        """The name that a tensor of an earlier file has now."""
+        for old, new in self.older.items():
+            if name.endswith(old):
+                return name.removesuffix(old) + new
+        return name
 
 
 def _linear(theirs: str, ours: str) -> list[Row]:
@@ -289,6 +298,7 @@ HUGGING_FACE_BERT = Layout(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
+    {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"},
 )
 
 LAYOUTS: dict[str, Layout] = {

@@ -146,6 +146,19 @@ def test_tied_tensors_may_come_twice_but_not_differ():
         import_weights(layout, theirs, model)
 
 
+def test_norms_of_the_first_bert_files():
+    layout = "huggingface_bert"
+    model = model_of(layout)
+    theirs = export_weights(layout, random_params(model))
+    first = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta"): x
+        for name, x in theirs.items()
+    }
+    assert "bert.encoder.layer.1.output.LayerNorm.gamma" in first
+    ours, again = (import_weights(layout, names, model) for names in (theirs, first))
+    assert all(np.array_equal(ours[path], again[path]) for path in ours)
+
+
 def test_another_kind_of_model_is_refused():
     model = model_of("huggingface_siglip")
     theirs = export_weights("huggingface_siglip", random_params(model))
