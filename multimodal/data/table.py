@@ -32,19 +32,20 @@ class TableSource:
     ):
         self.path, self.folder = path, folder or os.path.dirname(path)
         self._fields = None if fields is None else tuple(fields)
-        self._is_json = not path.endswith((".csv", ".tsv", ".txt"))
+        self._is_json = path.lower().endswith((".jsonl", ".ndjson", ".json"))
         try:
             with open(path, "rb") as file:
                 head = file.read(4)
                 if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
                     raise UserError(f"data.source: {path} is UTF-16; save it as UTF-8")
+                if self._is_json and head.startswith(b"["):
+                    raise UserError(f"data.source: {path} is one JSON list; write a line a record")
                 file.seek(3 if head.startswith(b"\xef\xbb\xbf") else 0)
                 self._read_header(file)
         except OSError as error:
             raise UserError(f"data.source: cannot read {path}: {error.strerror}") from None
         self._image = self._image_column(image)
-        if self._image and len(self):
-            self._check_pictures()
+        self._check_first()
 
     def _read_header(self, file: io.BufferedReader) -> None:
         """The columns, the delimiter, and where each row begins and ends, in bytes."""
@@ -77,22 +78,19 @@ class TableSource:
         lower = {name.lower(): name for name in reversed(self._columns)}
         return image or next((lower[name] for name in _NAMES if name in lower), "")
 
-    def _check_pictures(self) -> None:
-        """A wrong folder is said at once, not record by record."""
-        missing = []
+    def _check_first(self) -> None:
+        """A wrong folder or form is said at once, not record by record."""
+        problem = "it has no rows"
         for i in range(min(len(self), 16)):
             try:
                 path = self._picture(self._row(i))
-            except BrokenRecord:
+            except BrokenRecord as error:
+                problem = f"none of its first rows can be read, such as {error}"
                 continue
-            if os.path.isfile(path):
+            if not self._image or os.path.isfile(path):
                 return
-            missing.append(path)
-        if missing:
-            raise UserError(
-                f"data.source: none of the first pictures that column {self._image!r} of "
-                f"{self.path} names is there, such as {missing[0]}"
-            )
+            problem = f"none of the first pictures in column {self._image!r} is there, as {path}"
+        raise UserError(f"data.source: {self.path}: {problem}")
 
     @property
     def shards(self) -> int:

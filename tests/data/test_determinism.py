@@ -40,7 +40,7 @@ class Pets(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self):
         for i in range(6):
-            yield i, {"image": np.asarray(picture(i)), "text": f"pet {i}"}
+            yield i, {"image": encoded(picture(i)), "text": f"pet {i}"}
 
 
 def _texts(i):
@@ -57,9 +57,9 @@ def _part(kind, folder, monkeypatch):
     pictures = [encoded(picture(i)) for i in numbers]
     match kind:
         case "tar":
-            write_tar(place / "0.tar", members(range(9)))
+            write_tar(place / "0.tar", members(range(12)))
             fields = {"image": "png", "text": "json.captions"}
-            return Part(config.Tar(str(place)), 2.0, fields, holdout=Holdout("json.group", 0.5))
+            return Part(config.Tar(str(place)), 2.0, fields, holdout=Holdout("json.group", 0.4))
         case "parquet":
             table = pa.table({"image": pictures, "text": [_texts(i) for i in numbers]})
             pq.write_table(table, place / "a.parquet", row_group_size=2)
@@ -72,15 +72,8 @@ def _part(kind, folder, monkeypatch):
             Pets(data_dir=str(place), file_format="array_record").download_and_prepare()
             return Part(config.Tfds(str(place), split="train[1:]"), fields=SPOKEN)
         case "scenes":
-            made = scenes.prepare(
-                str(place),
-                train=6,
-                validation=1,
-                test=1,
-                test_many=1,
-                test_single=1,
-                progress=False,
-            )
+            sizes = {"train": 8, "validation": 4, "test": 128, "test_many": 2, "test_single": 2}
+            made = scenes.prepare(str(place), progress=False, **sizes)
             monkeypatch.setattr(scenes, "prepare", lambda *args, **options: made)
             return Part(config.Scenes(), fields={"image": "image", "text": "captions"})
     for i, data in enumerate(pictures):

@@ -83,6 +83,14 @@ def test_absolute_paths_another_table_and_another_column(folder, tmp_path_factor
     assert open_folder(str(folder), table="one.csv")[0]["caption"] == "a"
 
 
+def test_one_json_list_is_no_jsonl(folder):
+    (folder / "t.json").write_text('[\n{"file": "a.png"},\n{"file": "c.png"}\n]')
+    with pytest.raises(UserError, match="t.json is one JSON list; write a line"):
+        open_folder(str(folder), table="t.json")
+    (folder / "T.CSV").write_text("file,caption\na.png,x\n")
+    assert open_folder(str(folder))[0]["caption"] == "x"
+
+
 def test_a_table_without_pictures(tmp_path):
     (tmp_path / "t.csv").write_text("key,question\nx,why\n,how\n")
     source = open_folder(str(tmp_path / "t.csv"))
@@ -130,7 +138,12 @@ def test_pictures_alone(folder):
         (b"\n\n", "the header of .*t.csv is empty"),
         (b'file,caption\na.png,"open\nb.png,c\n', "t.csv, line 3: unexpected end of data"),
         ("file,caption\n".encode("utf-16"), "t.csv is UTF-16; save it as UTF-8"),
-        (b"file,caption\ngone.png,a\n", "none of the first pictures that column 'file' of .*gone"),
+        (
+            b"file,caption\ngone.png,a\n",
+            "none of the first pictures in column 'file' is there, as .*gone",
+        ),
+        (b"file,caption\n", "t.csv: it has no rows"),
+        (b"file,caption\na.png\n", "none of its first rows can be read, such as t.csv/0: has 1"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_line(folder, raw, message):
