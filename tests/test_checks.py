@@ -10,6 +10,7 @@ IMAGE, TEXT = "model__towers__image__transformer__", "model__towers__text__trans
 CUDNN = {"dtype": "bfloat16", IMAGE + "attention": "cudnn"}
 MATCHING = "tasks__pairs__objectives__matching__"
 OPEN_CLIP = {"model__form": "open_clip"}
+VIEWS = "tasks__captions__objectives__"
 CONTRASTIVE = "tasks__pairs__objectives__contrastive__"
 
 # Family, settings, what the line has to say.
@@ -29,6 +30,11 @@ REFUSED = [
     ),
     ("coca", OPEN_CLIP | {"model__decoder__norm_position": "post"}, "norm_position='post'"),
     ("siglip2", {"model__decoder__cross_attention": False}, "how the decoder sees the image"),
+    ("siglip2", {"model__heads": None}, "needs a model of kind siglip2 with config.model.heads"),
+    ("siglip2", {"ema": None}, "set config.ema, such as 0.999"),
+    ("siglip2", {VIEWS + "distillation__local_size": 20}, "local_size=20 is not a multiple of"),
+    ("siglip2", {VIEWS + "masked__patch_size": 16}, "masked.patch_size=16 differs from"),
+    ("siglip2", {VIEWS + "distillation__begin": 1.5}, "distillation.begin=1.5"),
     ("siglip2", {"model__decoder__causal": True}, "siglip2 says itself who sees whom"),
     ("prefix_lm", {"model__image__projection": "linear"}, "config.model.image.projection"),
     ("prefix_lm", {"model__decoder__causal": True}, "prefix_lm says itself who sees whom"),

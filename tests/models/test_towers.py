@@ -154,3 +154,34 @@ def test_dropout_acts_on_the_embeddings_too():
 def test_bfloat16_activations_from_float32_parameters():
     out = language("bfloat16")(IDS)
     assert out["tokens"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_pictures_of_another_size_are_given_the_positions_resized(class_token):
+    tower = vision(class_token=class_token, pooler="class" if class_token else "map")
+    positions, first = tower.positions, int(class_token)
+    table = positions.position[...]
+    zeros = jnp.zeros((1, 2 * 3 + first, 12))
+    found = positions(zeros, grid=(2, 3))[0]
+    cells = jax.image.resize(table[first:].reshape(4, 4, 12), (2, 3, 12), "linear", antialias=True)
+    wanted = jnp.concatenate([table[:first], cells.reshape(6, 12)])
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    own = positions(jnp.zeros((1, 16 + first, 12)), grid=(4, 4))[0]
+    np.testing.assert_array_equal(own, table)
+    assert tower(IMAGES[:, :8, :12])["tokens"].shape == (3, 6 + first, 12)
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_masked_patches_are_not_seen(class_token):
+    tower = vision(class_token=class_token, pooler="class" if class_token else "map")
+    masked, blank = np.array([[0, 5], [7, 2], [15, 3]]), jnp.asarray(RNG.normal(size=12))
+    run = lambda images: tower(images, blank=(masked, blank))["embedding"]  # noqa: E731
+    before = run(IMAGES)
+    for example, hidden in enumerate(masked):
+        for patch in range(16):
+            row, column = np.divmod(patch, 4)
+            images = IMAGES.copy()
+            images[example, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] ^= 255
+            if patch in (0, 2, 5, 15, 9):
+                same = np.abs(run(images) - before).max(-1) < 1e-6
+                assert same[example] == (patch in hidden) and same.sum() >= 2
