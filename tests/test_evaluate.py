@@ -6,11 +6,14 @@ from pathlib import Path
 
 import jax
 import pytest
+from PIL import Image
 
 from multimodal import recipe
 from multimodal.config import MeshShape
 from multimodal.errors import UserError
 from multimodal.evaluate import restore, run_evaluators
+from multimodal.evaluation.own_data import evaluator_for
+from multimodal.evaluation.run import evaluate
 from multimodal.quickstart import RECIPE
 from multimodal.train import train
 from tests.commands import finish, start
@@ -77,6 +80,51 @@ def test_what_is_not_there_is_one_line(run, tmp_path):
         restore(run[0], 7)
     with pytest.raises(UserError, match="no run folder"):
         restore(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def sorted_by_colour(tmp_path):
+    """`red/0.png`, `blue/1.png`, ..., in one plain colour each."""
+    for i in range(10):
+        name = ("red", "blue")[i % 2]
+        (tmp_path / "own" / name).mkdir(parents=True, exist_ok=True)
+        picture = Image.new("RGB", (32, 32), (200 + i, 0, 0) if name == "red" else (0, i, 255))
+        picture.save(tmp_path / "own" / name / f"{i}.png")
+    return tmp_path / "own"
+
+
+def test_own_data_through_the_command(run, sorted_by_colour, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a {} circle\na big {c} star\n")
+    flags = ["--task=zero_shot", f"--data={sorted_by_colour}", f"--json={tmp_path / 'out.json'}"]
+    page = (run[0] / "report_data.json").read_bytes()
+    commands = [
+        start("evaluate", f"--workdir={run[0]}", *flags, f"--templates={tmp_path / 'prompts.txt'}"),
+        start("evaluate", f"--workdir={run[0]}", "--task=zeroshot", *flags[1:]),
+        start("evaluate", f"--workdir={run[0]}", *flags[1:]),
+    ]
+    (code, out, err), *refused = [finish(command) for command in commands]
+    assert code == 0, err
+    figures = json.loads((tmp_path / "out.json").read_text())
+    evaluator = evaluator_for(
+        "zero_shot", data=str(sorted_by_colour), templates=str(tmp_path / "prompts.txt")
+    )
+    experiment, params, _ = restore(run[0])
+    with jax.set_mesh(experiment.mesh):
+        found = evaluate(
+            evaluator,
+            model=experiment.model,
+            params=params,
+            preprocessing=experiment.config.preprocessing,
+            mesh=experiment.mesh,
+        ).metrics
+    wanted = {"step": 2} | {f"eval/zero_shot/{name}": value for name, value in found.items()}
+    assert figures == pytest.approx(wanted, abs=1e-6)
+    assert figures["eval/zero_shot/examples"] == 10 and "95 %" in out
+    assert (run[0] / "report_data.json").read_bytes() == page  # of the run's own evaluators
+    for (code, _, err), words in zip(
+        refused, ("did you mean 'zero_shot'?", "--data needs --task, one of retrieval"), strict=True
+    ):
+        assert code == 2 and words in err.splitlines()[-1] and "Traceback" not in err
 
 
 def test_the_command_prints_a_table_and_writes_json(run, tmp_path):

@@ -1,10 +1,14 @@
 """Evaluators over a small file of pictures, against a loop over single examples."""
 
 import base64
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
+from sklearn.neighbors import KNeighborsClassifier
 
 from multimodal import config
 from multimodal.data import images, transforms
@@ -13,6 +17,7 @@ from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
 from multimodal.evaluation import embed
 from multimodal.evaluation.recalls import retrieval_recalls
+from multimodal.models.build import build
 from tests.evaluation import toy
 from tests.evaluation.toy import data, run
 
@@ -160,11 +165,137 @@ def test_zero_shot_equals_a_loop_over_examples(model, params, folder, expected, 
     np.testing.assert_allclose(np.sum(result.details["confusion"], 1), np.bincount(labels))
 
 
+PARTS = {"where": {"count": (2,)}}, {"where": {"count": (1,)}}
+
+
+def probe(kind, file="forward", **settings):
+    """Trained on the records with count 1, tested on those with 2."""
+    test, train = (dataclasses.replace(data(file, label="label"), **part) for part in PARTS)
+    return kind(test, train=train, **settings)
+
+
+def sides(expected, records):
+    """Features and labels of those records, the training part first."""
+    readable = [r for i, r in enumerate(records) if i != toy.BROKEN]
+    labels = np.array([r["label"] for r in readable])
+    train = np.array([r["count"] == 1 for r in readable])
+    x = expected[0].astype(np.float64)
+    return x[train], labels[train], x[~train], labels[~train]
+
+
+def test_the_linear_probe_is_scikit_learns(model, params, folder, expected, records):
+    x, y, test, labels = sides(expected, records)
+    oracle = LogisticRegression(C=500.0, tol=1e-9, max_iter=9999, solver="newton-cg").fit(x, y)
+    result = run(probe(config.LinearProbe, c=(500.0,), batch_size=16), model, params, folder)
+    wanted = {
+        "accuracy": accuracy_score(labels, oracle.predict(test)),
+        "mean_per_class_recall": balanced_accuracy_score(labels, oracle.predict(test)),
+        "chance/accuracy": 1 / 3,
+        "examples": 10,
+        "train_examples": 10,
+        "broken": 0,
+        "c": 500,
+    }
+    assert {k: result.metrics[k] for k in wanted} == pytest.approx(wanted, abs=1e-6)
+    matrix = confusion_matrix(labels, oracle.predict(test))
+    np.testing.assert_allclose(result.details["confusion"], matrix)
+    assert result.details["classes"] == ["0", "1", "2"]
+
+
+def test_nearest_neighbours_are_scikit_learns(model, params, folder, expected, records):
+    x, y, test, labels = sides(expected, records)
+    vote = lambda distance: np.exp((1 - distance) / 0.2)  # noqa: E731
+    oracle = KNeighborsClassifier(4, weights=vote, metric="cosine").fit(x, y)
+    settings = probe(config.KNN, k=4, temperature=0.2, batch_size=16)
+    result = run(settings, model, params, folder)
+    wanted = accuracy_score(labels, oracle.predict(test))
+    assert result.metrics["accuracy"] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [config.LinearProbe, config.KNN])
+def test_probes_depend_on_the_examples_alone(kind, model, params, folder):
+    first = run(probe(kind, batch_size=16), model, params, folder).metrics
+    for change in ({"batch_size": 7}, {"file": "backward"}, {"data": 2}):
+        mesh = {name: change.pop(name) for name in ("data",) if name in change}
+        result = run(probe(kind, **({"batch_size": 16} | change)), model, params, folder, **mesh)
+        assert result.metrics == pytest.approx(first, abs=1e-6)
+
+
+def test_the_best_c_is_taken_and_both_sides_of_a_holdout_are_used(model, params, folder):
+    holdout = config.Holdout(by="key", share=0.4, keep="test")
+    test = dataclasses.replace(data(label="label"), holdout=holdout)
+    result = run(
+        config.LinearProbe(test, c=(1e4, 1e-4), batch_size=16), model, params, folder
+    ).metrics
+    assert result["train_examples"] + result["examples"] == 20 and result["broken"] <= 1
+    alone = run(
+        config.LinearProbe(test, c=(result["c"],), batch_size=16), model, params, folder
+    ).metrics
+    assert alone == pytest.approx(result, abs=1e-9)
+
+
+def test_labels_that_are_names_need_no_classes(model, params, folder):
+    named = run(config.ZeroShot(data(label="colour"), batch_size=16), model, params, folder)
+    assert named.details["classes"] == sorted(CLASSES)
+    listed = config.ZeroShot(data(label="label"), classes=CLASSES, batch_size=16)
+    numbered = run(listed, model, params, folder)
+    # In another order of the classes other resamples are drawn.
+    told = [name for name in named.metrics if not name.startswith("mean_per_class_recall/")]
+    wanted = {name: named.metrics[name] for name in told}
+    assert {n: numbered.metrics[n] for n in told} == pytest.approx(wanted, abs=1e-12)
+    turned = config.ZeroShot(
+        data(label="label"), classes=CLASSES[::-1], labels=("2", "1", "0"), batch_size=16
+    )
+    found = run(turned, model, params, folder).metrics
+    assert {n: found[n] for n in told} == pytest.approx(wanted, abs=1e-12)
+
+
+def test_languages_apart(model, params, folder, records):
+    settings = config.Retrieval(data(text="spoken"), languages="apart", batch_size=16)
+    values = run(settings, model, params, folder).metrics
+    assert values["captions"] == 3 * 20 + 10 and values["examples"] == 20
+    for language in ("en", "de", "fr"):
+        alone = config.Retrieval(data(text=f"spoken.{language}"), batch_size=16)
+        found = run(alone, model, params, folder).metrics
+        for name in ("text_to_image_R@5", "image_to_text_R@10"):
+            assert values[f"{name}/language={language}"] == pytest.approx(found[name], abs=1e-12)
+    first = config.Retrieval(
+        data(text="spoken"), languages="apart", captions="first", batch_size=16
+    )
+    assert run(first, model, params, folder).metrics["captions"] == 2 * 20 + 10
+
+
+def test_a_classifiers_accuracy(folder, records):
+    tower = config.ImageTower(
+        image_size=16,
+        patch_size=8,
+        transformer=config.Transformer(width=32, depth=1, heads=2, mlp=32),
+    )
+    settings = config.Classifier(towers={"image": tower}, classes=3)
+    model = build(settings, toy.PREPROCESSING, "float32")
+    params = toy.make_params(model)
+    params["head/kernel"] = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    readable = [r for i, r in enumerate(records) if i != toy.BROKEN]
+    pixels = [transforms.fit(images.decode(r["image"]), toy.PREPROCESSING) for r in readable]
+    logits = np.asarray(model.bind(params)({"image": np.array(pixels)})["class_logits"])
+    labels = [r["label"] for r in readable]
+    result = run(config.Accuracy(data(label="label"), batch_size=16), model, params, folder)
+    wanted = accuracy_score(labels, logits.argmax(1))
+    assert 0 < wanted < 1 and result.metrics["accuracy"] == pytest.approx(wanted)
+    with pytest.raises(UserError, match="2 classes, but the model has 3"):
+        two = config.Accuracy(data(label="label"), classes=("a", "b"), batch_size=16)
+        run(two, model, params, folder)
+
+
 def test_clear_words_for_what_cannot_work(model, params, folder):
     for evaluator, words in (
         (config.ZeroShot(data(label="label"), classes=("a", "b")), "label 2 of .* no name"),
-        (config.Retrieval(data(), by="colour"), "by='colour' is not a field"),
+        (config.Retrieval(data(), by="shape"), "by='shape' is not a field"),
         (config.Retrieval(data("broken")), "no readable example"),
+        (config.Retrieval(data(), languages="apart"), "texts without a language"),
+        (config.ZeroShot(data(label="label")), "label 0 of .* is a number and needs a name"),
+        (config.ZeroShot(data(label="colour"), classes=("red", "green")), "'blue' of .* no name"),
+        (config.ZeroShot(data(label="missing")), "no record has 'missing'|has a label 'missing'"),
     ):
         with pytest.raises(UserError, match=words):
             run(evaluator, model, params, folder)

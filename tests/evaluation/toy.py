@@ -27,6 +27,12 @@ def make_records() -> list[dict]:
             "captions": [f"{rng.integers(1 << 40):x} {j}" for j in range(1 + i % 3)],
             "count": 1 + i % 2,
             "label": i % 3,
+            "colour": ("red", "green", "blue")[i % 3],
+            "spoken": {
+                "en": [f"{i} en"],
+                "de": [f"{i} de", f"auch {i}"],
+                "fr": f"{i} fr" if i % 2 else None,
+            },
         }
         for i in range(21)
     ]
