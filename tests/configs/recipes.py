@@ -21,6 +21,7 @@ DEFAULTS = Path(__file__).parent / "defaults.json"
 VARIANTS = {
     "clip_l14": ("res=336,start=RUN",),
     "clipa_l16": ("stage=finetune,start=RUN",),
+    "lit_b16": ("precomputed=true",),
     "pairs": ("loss=sigmoid",),
     "quickstart": ("loss=sigmoid",),
     "siglip2_b16": ("naflex=true",),

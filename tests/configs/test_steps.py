@@ -12,7 +12,7 @@ from multimodal.checks import check
 from multimodal.parallel.processes import to_global
 from multimodal.training.optimizer import trainable
 from tests.configs import recipes
-from tests.configs.tiny import DEVICES, shrink
+from tests.configs.tiny import DEVICES, shrink, write_features
 
 # A seventh of the time to compile; steps are many times slower, which two of them do not show.
 QUICK = {
@@ -25,10 +25,11 @@ QUICK = {
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """The run of a recipe made small, built and checked."""
-    folder = str(tmp_path_factory.mktemp("data"))
+    folder = tmp_path_factory.mktemp("data")
+    write_features(folder)
 
     def of(name, **sizes):
-        config = dataclasses.replace(shrink(recipes.load(name), **sizes), data_dir=folder)
+        config = dataclasses.replace(shrink(recipes.load(name), **sizes), data_dir=str(folder))
         check(config)
         return experiment.build(config, jax.devices()[:DEVICES])
 

@@ -2,11 +2,16 @@
 and on drawn scenes, so that any recipe can be stepped in seconds without its data."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
-from multimodal.config import Config, Data, MeshShape, Scenes
+import numpy as np
+
+from multimodal.config import ArrayRecords, Config, Data, MeshShape, Scenes
+from multimodal.data import array_record
 
 DEVICES, BATCH = 4, 16
+FEATURES = "features.array_record"
 PATCH, GRID, LENGTH, VOCABULARY = 8, 3, 24, 260
 
 # Sizes by the name of the setting, wherever it stands; never made larger than the recipe's own.
@@ -16,13 +21,14 @@ LARGEST = {
     "mlp": 64,
     "embed": 32,
     "queries": 4,
+    "classes": 16,
     "hidden": 64,
     "bottleneck": 16,
     "prototypes": 64,
     "local_views": 2,
     "max_patches": GRID**2,
-    "warmup_steps": 1,
-    "cooldown_steps": 1,
+    "warmup_steps": 0,  # at a rate of 0 a head that begins with zeros hides the first gradient
+    "cooldown_steps": 0,
     "accumulate": 2,
     "workers": 0,
 }
@@ -63,16 +69,23 @@ def shrink(config: Config, steps: int = 2, learning_rate: float | None = None) -
 
 
 def scenes(data: Data) -> Data:
-    """Drawn scenes in place of a recipe's own records; how they are read stays."""
-    fields = {"image": "image", "text": "captions", "label": "shape_label"}
-    split = "test_single" if "label" in data.fields else "train"
-    return dataclasses.replace(
-        data,
-        source=Scenes(split=split, train=64, image_size=PATCH * GRID),
-        fields={name: fields[name] for name in data.fields},
-        where={},
-        holdout=None,
+    """Drawn scenes in place of a recipe's own records, or what `write_features` wrote; how they are
+    read stays."""
+    names = {"image": "image", "text": "captions", "label": "shape_label"}
+    source = Scenes(
+        "scenes", "test_single" if "label" in data.fields else "train", 64, PATCH * GRID
     )
+    if "image_features" in data.fields:
+        source, names = ArrayRecords(FEATURES), {"image_features": "features", "text": "text"}
+    fields = {name: names[name] for name in data.fields}
+    return dataclasses.replace(data, source=source, fields=fields, where={}, holdout=None)
+
+
+def write_features(folder: Path) -> None:
+    """Vectors with texts that tell them apart, as of a tower that was run before."""
+    vectors = np.random.default_rng(0).normal(size=(64, LARGEST["width"])).astype(np.float32)
+    records = [{"features": v.tolist(), "text": f"number {i}"} for i, v in enumerate(vectors)]
+    array_record.write(str(folder / FEATURES), records)
 
 
 def mesh(shape: MeshShape) -> MeshShape:
