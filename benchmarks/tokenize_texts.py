@@ -55,7 +55,7 @@ def main() -> None:
         clip, siglip = Path(folder) / "tokenizer.json", Path(folder) / "tokenizer.model"
         clip.write_bytes(train_clip(cleaned(texts, CLIP), given.vocab_size))
         measure("CLIP", texts, Preprocessing(length=77, tokenizer=str(clip)))
-        siglip.write_bytes(train_siglip(cleaned(texts, SIGLIP), min(given.vocab_size, 4000)))
+        siglip.write_bytes(train_siglip(cleaned(texts, SIGLIP), min(given.vocab_size, 32000)))
         measure("SigLIP", texts, Preprocessing(**vars(SIGLIP) | {"tokenizer": str(siglip)}))
 
 

@@ -79,7 +79,10 @@ def train() -> None:
             seen += 1
             yield from cleaned([text], preprocessing)
 
-    path.write_bytes(learn(texts(), _SIZE.value))
+    content = learn(texts(), _SIZE.value)
+    if not seen:
+        raise UserError(f"--data: {_DATA.value} holds no texts")
+    path.write_bytes(content)
     seconds, size = time.monotonic() - started, load_tokenizer(str(path)).vocab_size
     print(f"{path}: {size} tokens from {seen:,} texts in {seconds:.1f} s")
 

@@ -154,8 +154,10 @@ def test_sentencepiece_as_siglip_uses_it(tmp_path):
     assert [i for i, _ in tokenizer.pieces("a photo")] == [i for i in ids[0] if i != 1]
     with pytest.raises(UserError, match="no start token; set it to False"):
         tokenizer.encode_batch(["a"], 4)
-    with pytest.raises(UserError, match="SentencePiece: .*[Vv]ocab"):
-        train_siglip(TEXTS, 100_000)
+    (tmp_path / "most.model").write_bytes(train_siglip(lower, 100_000))
+    assert 60 < load_tokenizer(str(tmp_path / "most.model")).vocab_size < 200
+    with pytest.raises(UserError, match="SentencePiece: "):
+        train_siglip([], 100)
 
 
 def test_without_sentencepiece_one_line_says_what_to_install(tmp_path, monkeypatch):
@@ -178,11 +180,15 @@ def test_the_command_trains_and_shows(tmp_path):
         f"--out={tmp_path / 'made'}",
     )  # fmt: skip
     wrong = start("tokenize", "trian", "--out=x")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    empty = start("tokenize", "train", f"--data={tmp_path / 'empty.txt'}", f"--out={tmp_path}")
     code, out, err = finish(training)
     assert code == 0, err
     assert "600 tokens from 10 texts" in out
     wanted = train_clip([text.lower() for text in TEXTS * 2], 600)
     assert (tmp_path / "made" / "tokenizer.json").read_bytes() == wanted
+    code, _, err = finish(empty)
+    assert (code, err.count("\n")) == (2, 1) and "holds no texts" in err
     shown = start("tokenize", "show", f"--tokenizer={tmp_path / 'made'}", "--text=a photo")
     assert finish(wrong)[::2] == (
         2,

@@ -69,7 +69,8 @@ def clip_file(tokens: list[str], merges: list[tuple[str, str]]) -> bytes:
 def train_siglip(texts: Iterable[str], vocab_size: int) -> bytes:
     """The SentencePiece `.model` (unigram) of T5's form, as SigLIP's: pad 0, end 1, unknown 2.
 
-    Raises UserError when the extra is missing or the texts do not give so many tokens.
+    Texts that do not have so many pieces give fewer. Raises UserError when the extra is missing or
+    the texts are too few.
     """
     try:
         from sentencepiece import SentencePieceTrainer
@@ -84,6 +85,7 @@ def train_siglip(texts: Iterable[str], vocab_size: int) -> bytes:
             sentence_iterator=iter(texts),
             model_writer=model,
             vocab_size=vocab_size,
+            hard_vocab_limit=False,
             minloglevel=2,
             **ids,
         )
