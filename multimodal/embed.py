@@ -1,5 +1,5 @@
 """Features of pictures, computed once: python -m multimodal.embed --workdir=RUN --data=PATH
---out=FILE.array_record [--fields=image=FIELD,text=FIELD] [--step=N] [--batch_size=N].
+--out=FILE.array_record [--fields=image=FIELD,text=FIELD] [--split=NAME] [--step=N].
 
 Each record holds `image_features`, what the run's image tower pools before any projection, as the
 bytes of float32 numbers, with the picture's `key`, `text` (all its captions) and `label` as far as
@@ -115,10 +115,14 @@ def _records(
         yield record
 
 
-def data_at(path: str, given: str = "") -> config.Data:
-    """The records of `path` with the fields that `given`, `NAME=FIELD,...`, or their usual names
-    say. Raises UserError when there is no picture among them."""
+def data_at(path: str, given: str = "", split: str = "") -> config.Data:
+    """The records of `path`, or of one of its splits, with the fields that `given`,
+    `NAME=FIELD,...`, or their usual names say. Raises UserError when no picture is among them."""
     source = detect(path)
+    if split:
+        if not hasattr(source, "split"):
+            raise UserError(f"--split={split}: {path} ({source.kind}) has no splits")
+        source = dataclasses.replace(source, split=split)
     fields = default_fields(source)
     for item in given.split(",") if given else ():
         name, _, field = item.partition("=")
@@ -141,7 +145,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--out={FLAGS.out}: there is no such folder")
     if FLAGS.batch_size < 1:
         raise UserError(f"--batch_size={FLAGS.batch_size}: must be positive")
-    data = data_at(FLAGS.data, FLAGS.fields)
+    data = data_at(FLAGS.data, FLAGS.fields, FLAGS.split)
     experiment, params, step = restore(workdir, FLAGS.step)
     out, count, broken = embed(experiment, params, data, out, FLAGS.batch_size)
     print(f"{out}: {count} records of step {step}, {broken} broken left out")
@@ -151,6 +155,7 @@ def define_flags() -> None:
     flags.DEFINE_string("data", "", "Pictures: a tar, Parquet file, table, folder, or pattern.")
     flags.DEFINE_string("out", "", "File to write.")
     flags.DEFINE_string("fields", "", "image=FIELD,text=FIELD,label=FIELD of the records.")
+    flags.DEFINE_string("split", "", "Of --data, where it has splits.")
     flags.DEFINE_integer("step", None, "Checkpoint to use; the newest by default.")
     flags.DEFINE_integer("batch_size", 256, "Pictures at a time.")
 
