@@ -128,10 +128,14 @@ def test_four_microbatches_give_the_gradient_of_the_whole_batch(family):
 
 def prepared(run, task, batch):
     """The batch as the task's objectives change it, for tests that skip the step."""
-    batch = {name: jnp.asarray(x) for name, x in batch.items()}
-    for number, objective in enumerate(run.tasks[task].objectives.values()):
-        batch = objective.prepare(batch, jax.random.key(number))
-    return jax.device_get(batch)
+
+    @jax.jit
+    def prepare(batch):
+        for number, objective in enumerate(run.tasks[task].objectives.values()):
+            batch = objective.prepare(batch, jax.random.key(number))
+        return batch
+
+    return jax.device_get(prepare(batch))
 
 
 def with_dropout(**changes):
