@@ -73,7 +73,7 @@ def scenes(data: Data) -> Data:
     read stays."""
     names = {"image": "image", "text": "captions", "label": "shape_label"}
     source = Scenes(
-        "scenes", "test_single" if "label" in data.fields else "train", 64, PATCH * GRID
+        "scenes", "test_single" if "label" in data.fields else "train", BATCH, PATCH * GRID
     )
     if "image_features" in data.fields:
         source, names = ArrayRecords(FEATURES), {"image_features": "features", "text": "text"}
@@ -83,7 +83,7 @@ def scenes(data: Data) -> Data:
 
 def write_features(folder: Path) -> None:
     """Vectors with texts that tell them apart, as of a tower that was run before."""
-    vectors = np.random.default_rng(0).normal(size=(64, LARGEST["width"])).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(BATCH, LARGEST["width"])).astype(np.float32)
     records = [{"features": v.tolist(), "text": f"number {i}"} for i, v in enumerate(vectors)]
     array_record.write(str(folder / FEATURES), records)
 
