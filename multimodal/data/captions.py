@@ -9,17 +9,17 @@ Captions = dict[str, list[str]]  # by language; "" where the record names none
 
 
 def captions(value: Any, languages: Mapping[str, float]) -> Captions:
-    """What says something of a text, a list of texts, or either by language, in `languages`' order.
+    """What says something of a text, a list of texts, or either by language, in the record's order.
 
     Raises ValueError where nothing is left, and for other values.
     """
     if not isinstance(value, dict):
         return {"": _texts(value)}
-    wanted = [name for name, weight in languages.items() if weight > 0] or list(value)
+    wanted = [name for name, weight in languages.items() if weight > 0]
     spoken = {}
-    for name in wanted:
-        if value.get(name) is not None and (texts := _texts(value[name], empty=True)):
-            spoken[name] = texts
+    for name, given in value.items():  # settings come back from a file in the order of the alphabet
+        if name in (wanted or value) and given is not None and (own := _texts(given, empty=True)):
+            spoken[name] = own
     if not spoken:
         raise ValueError(f"no caption in {', '.join(wanted) or 'any language'}")
     return spoken

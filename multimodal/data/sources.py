@@ -123,7 +123,8 @@ def open_data(
 
 def _mix(mixture: config.Mixture, data_dir: str) -> Source:
     parts = {}
-    for name, part in mixture.parts.items():
+    # By name: settings come back from a file in the order of the alphabet.
+    for name, part in sorted(mixture.parts.items()):
         try:
             parts[name] = Part(open_data(part, data_dir), part.fields, part.weight)
         except UserError as error:

@@ -20,8 +20,8 @@ def test_one_several_and_by_language():
     assert captions(SPOKEN, {}) == {"en": ["cat"], "de": ["Katze", "Mieze"]}
     assert captions(SPOKEN, {"de": 1.0, "en": 0.0, "pl": 2.0}) == {"de": ["Katze", "Mieze"]}
     assert listed(captions(SPOKEN, {"de": 1, "en": 2}), ("a {}", "b")) == (
-        ["a Katze", "a Mieze", "a cat"],
-        ["de", "de", "en"],
+        ["a cat", "a Katze", "a Mieze"],
+        ["en", "de", "de"],
     )
 
 
