@@ -14,6 +14,8 @@ from multimodal.training.gradients import loss_and_gradient
 from multimodal.training.step import teach
 from tests.toy import build, host_batch, replace, run_steps, toy_config
 
+# Half the time to compile; steps are slower, which here does not matter.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 MESHES = {
     "data=8": {"devices": 8},
     "fsdp=8": {"devices": 8, "data": 1, "fsdp": 8},
@@ -27,7 +29,9 @@ def gradient_function(run, task=None, microbatches=1, key=None):
     """Host batch -> loss, figures and gradient of a fresh state; dropout is off without a key."""
     objectives = run.tasks[task or next(iter(run.tasks))].objectives
 
-    @functools.partial(jax.jit, out_shardings=(None, None, run.shardings.params))
+    @functools.partial(
+        jax.jit, out_shardings=(None, None, run.shardings.params), compiler_options=QUICK
+    )
     def compute(params, batch):
         average = jax.tree.map(lambda x: jnp.roll(x, 1), params)  # any other parameters
         taught, constants = teach(run.model, objectives, average, batch, microbatches)
