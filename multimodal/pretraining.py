@@ -69,7 +69,7 @@ def clip_optimizer(
     learning_rate: float, warmup_steps: int, beta2: float = 0.98, eps: float = 1e-6
 ) -> dict[str, Any]:
     """Adam with decay of all but gains, biases and single vectors, on a cosine, and no clipping of
-    gradients: Radford et al. 2021, section 2.5 and tables 18 and 19, as open_clip reads them."""
+    gradients: Radford et al. 2021, section 2 and appendix F, as open_clip reads them."""
     return {
         "learning_rate": learning_rate,
         "warmup_steps": warmup_steps,
