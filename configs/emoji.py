@@ -6,7 +6,8 @@ python -m multimodal.tokenize train --data=$MULTIMODAL_DATA/emoji-train.tar --fi
 
 The variants of one pictogram (skin tones, genders) are never on both sides of the split. `seed=1`
 of the split is the first whose test set has a tenth of the groups and of the pictures too; that of
-seed 0 has the group of 144 faces, whose hair is like no other's.
+seed 0 has the group of 144 faces, whose hair is like no other's. Neighbours in the file differ in
+skin tone or gender alone: `group` keeps six of them in one batch, so that these are told apart.
 """
 
 from multimodal import zoo
@@ -65,6 +66,7 @@ def get_config(arg: str = ""):
                     "data": pictograms(
                         "train",
                         languages=dict.fromkeys(LANGUAGES, 1.0) | {"en": arg.english},
+                        group=6,
                         augment=(crop, {"op": "random_shift", "share": 0.1}),
                     ),
                     "objectives": {"contrastive": {"kind": "contrastive", "loss": arg.loss}},
