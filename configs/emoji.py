@@ -1,4 +1,4 @@
-"""Pictograms and their names in twenty languages, from `emoji-train.tar` below `data_dir`: fifteen
+"""Pictograms and their names in twenty languages, from `emoji-train.tar` below `data_dir`: twenty
 minutes on two CPU cores. Its vocabulary is learnt first:
 
 python -m multimodal.tokenize train --data=$MULTIMODAL_DATA/emoji-train.tar --field=json.names \\

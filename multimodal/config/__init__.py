@@ -1,7 +1,7 @@
 """The settings of a run: frozen dataclasses with defaults.
 
 Every recipe in `configs/` fills in a part of `Config`; `from_dict(Config, ...)` refuses the rest,
-and `multimodal/checks.py` what does not go together.
+and `multimodal/checks` what does not go together.
 """
 
 from multimodal.config.data import (
