@@ -123,5 +123,5 @@ def test_tables_that_come_or_go():
     assert other.startswith("config.model was {towers, kind, embed") and "{image, text" in other
     held = replace(config, tasks__pairs__data__holdout=Holdout("key"))
     assert recipe.first_change(config, held) == (
-        "config.tasks.pairs.data.holdout was None and is now {by, share, keep}"
+        "config.tasks.pairs.data.holdout was None and is now {by, share, keep, seed}"
     )

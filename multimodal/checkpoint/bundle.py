@@ -186,6 +186,7 @@ class Checkpoints:
         return path_of(self.folder, step)
 
     def _record(self, step: int) -> dict:
+        self.wait()  # it may be the one that is being written
         try:
             return completeness.read_record(self._path(step))
         except (OSError, ValueError, KeyError) as error:

@@ -88,7 +88,7 @@ def test_probes_have_a_part_to_train_on(root):
         ("knn", {"holdout": "key:0.4", "classes": "names.json"}, "--classes: knn does not use"),
         ("retrieval", {}, "no field of texts among .*class.*--fields=text=FIELD"),
         ("retrieval", {"templates": "names.json"}, "--templates: retrieval does not use it"),
-        ("retrieval", {"data": "empty.csv"}, "no record"),
+        ("retrieval", {"data": "empty.csv"}, "empty.csv: it has no rows"),
         ("retrieval", {"data": "nowhere"}, "no such file or folder: .*nowhere"),
         ("retrieval", {"data": "table.csv", "where": ["album=9"]}, "--data=.*no record"),
         ("retrieval", {"data": "table.csv", "where": ["album"]}, "--where=album: write it as"),
@@ -96,7 +96,7 @@ def test_probes_have_a_part_to_train_on(root):
         ("retrieval", {"data": "table.csv", "fields": ["text=a"]}, "no record has 'a'; .*caption"),
         ("retrieval", {"data": "table.csv", "split": "test"}, "--split=test: .* has no splits"),
         ("zero_shot", {"fields": ["label=label"]}, "'label', are not names; give these with --cl"),
-        ("zero_shot", {"data": "empty.csv"}, "no field of images|no record"),
+        ("zero_shot", {"data": "empty.csv"}, "empty.csv: it has no rows"),
     ],
     ids=str,
 )
