@@ -5,29 +5,10 @@ pool and CLIP's `tokenizer.json`. All but the data is fixed, so that filters can
 reference run reaches 29.72 % zero-shot on ImageNet.
 """
 
-from multimodal import zoo
-from multimodal.pretraining import OPTIONS, clip_optimizer, on_pairs
+from multimodal.pretraining import OPTIONS, datacomp
 from multimodal.recipe import parse_arg, resolve
 
 
 def get_config(arg: str = ""):
     arg = parse_arg(arg, **OPTIONS, tokenizer="clip/tokenizer.json")
-    return resolve(
-        on_pairs(
-            # open_clip's form of it has the exact GELU.
-            zoo.clip("ViT-B-32", activation="gelu", remat="full"),
-            arg,
-            name="datacomp_medium",
-            shards=("datacomp_medium/shards/*.tar", ""),
-            # Samples, batch, rate and warm-up: scale_configs.py of mlfoundations/datacomp.
-            steps=128_000_000 // 4096,
-            batch_size=4096,
-            data={
-                "sampling": "replacement",  # its train.py: --dataset-resampled
-                # open_clip's own augmentation.
-                "augment": ({"op": "random_resized_crop", "scale": (0.9, 1.0)},),
-            },
-            objectives={"contrastive": {"kind": "contrastive"}},
-            optimizer=clip_optimizer(5e-4, warmup_steps=500),
-        )
-    )
+    return resolve(datacomp(arg, "medium", samples=128_000_000))

@@ -112,6 +112,7 @@ class Experiment:
                 start_batch=start_batch,
                 process_index=part,
                 process_count=parts,
+                classes=getattr(self.config.model, "classes", None),
                 data_dir=self.data_dir,
             )
 

@@ -3,6 +3,7 @@ are evaluated on the way, and the optimisers of papers, as plain settings."""
 
 from typing import Any
 
+from multimodal import zoo
 from multimodal.data.detect import default_fields, detect
 
 # img2dataset's form of LAION-400M below `data_dir`: 41,456 shards of up to 10,000 pairs each
@@ -94,3 +95,24 @@ def siglip_optimizer(name: str) -> dict[str, Any]:
         "no_decay": ("(?!.*/kernel$).*",),
         "clip_norm": 1.0,
     }
+
+
+def datacomp(arg: Any, scale: str, samples: int) -> dict[str, Any]:
+    """DataComp's training (Gadre et al. 2023, arXiv:2304.14108) at the scales `small` and `medium`,
+    which differ in `samples` alone; batch, rate and warm-up as in its published settings."""
+    return on_pairs(
+        # open_clip's form of it has the exact GELU.
+        zoo.clip("ViT-B-32", activation="gelu", remat="full"),
+        arg,
+        name=f"datacomp_{scale}",
+        shards=(f"datacomp_{scale}/shards/*.tar", ""),
+        steps=samples // 4096,
+        batch_size=4096,
+        data={
+            "sampling": "replacement",  # its shards are drawn anew each time
+            # open_clip's own augmentation.
+            "augment": ({"op": "random_resized_crop", "scale": (0.9, 1.0)},),
+        },
+        objectives={"contrastive": {"kind": "contrastive"}},
+        optimizer=clip_optimizer(5e-4, warmup_steps=500),
+    )

@@ -1,8 +1,12 @@
 """Settings that do not go together, beyond those that `test_command` gives to the trainer."""
 
+import dataclasses
+
 import pytest
 
+from multimodal import config
 from multimodal.checks import check
+from multimodal.checks.task import check_task
 from multimodal.errors import UserError
 from tests.toy import replace, toy_config
 
@@ -53,6 +57,21 @@ def test_refused(family, changes, said):
     with pytest.raises(UserError) as error:
         check(replace(toy_config(family), **changes))
     assert said in str(error.value)
+
+
+def test_texts_that_are_masked_are_not_compared():
+    settings = toy_config()
+    task = settings.tasks["pairs"]
+    objectives = {
+        "contrastive": config.Contrastive(positives="text"),
+        "words": config.MaskedLanguage(),
+    }
+    for name in objectives:
+        only = dataclasses.replace(task, objectives={name: objectives[name]})
+        check_task(only, settings, "config.tasks.pairs")
+    with pytest.raises(UserError, match="compares texts whose words are masked by .*words; use"):
+        both = dataclasses.replace(task, objectives=objectives)
+        check_task(both, settings, "config.tasks.pairs")
 
 
 def test_cudnn_where_it_can_work():

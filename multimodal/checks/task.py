@@ -20,9 +20,15 @@ def check_task(task: settings.Task, config: Config, where: str) -> None:
     require(0 <= broken <= 1, f"{where}.data.max_broken={broken}: a share from 0 to 1")
     inputs = _inputs(task, config.model)
     check_fields(task.data, inputs, f"{where}.data.fields: training")
+    masked = [n for n, o in task.objectives.items() if isinstance(o, settings.MaskedLanguage)]
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
             _check_contrast(objective, task.data, config.model, f"{where}.objectives.{name}")
+            require(
+                objective.positives != "text" or not masked,
+                f"{where}.objectives.{name}.positives='text' compares texts whose words are masked "
+                f"by {where}.objectives.{''.join(masked[:1])}; use 'own' or 'label', or two tasks",
+            )
         require(
             not isinstance(objective, settings.Matching) or "image" in inputs,
             f"{where}.objectives.{name}: config.model ({config.model.kind}) sees no image to match",

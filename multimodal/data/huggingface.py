@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from multimodal.data.parquet import first_line, record_of
-from multimodal.data.record import Record, wanted
+from multimodal.data.record import Record, locate, wanted
 from multimodal.errors import UserError
 
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of an Arrow stream
@@ -56,10 +56,7 @@ class ArrowSource:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        file = int(np.searchsorted(self._starts, index, side="right")) - 1
-        row = int(index - self._starts[file])
+        file, row = locate(index, self._starts)
         key = f"{Path(self.paths[file]).stem}/{row}"
         return record_of(self._tables[file], row, key, os.path.dirname(self.paths[file]))
 

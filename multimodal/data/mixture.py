@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from multimodal.data.record import BrokenRecord, Record, Source, look_up
+from multimodal.data.record import BrokenRecord, Record, Source, locate, look_up
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,10 @@ class MixtureSource:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        number, place = locate(index, self._starts)
         name, part = list(self._parts.items())[number]
         try:
-            record = part.source[int(index - self._starts[number])]
+            record = part.source[place]
         except BrokenRecord as error:
             raise BrokenRecord(f"{name}/{error.key}", error.reason) from None
         values: dict[str, Any] = {"key": f"{name}/{record['key']}", "part": name}

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from multimodal.data.paths import expand
-from multimodal.data.record import BrokenRecord, Record, wanted
+from multimodal.data.record import BrokenRecord, Record, locate, wanted
 from multimodal.errors import UserError
 
 _KEPT = 1 << 28  # bytes of unpacked row groups kept a source
@@ -70,15 +70,12 @@ class ParquetSource:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        number, row = locate(index, self._starts)
         file = int(self._groups[number, 0])
         key = f"{Path(self.paths[file]).stem}/{index - self._starts[self._first[file]]}"
         table = self._table(number)
         if isinstance(table, str):
             raise BrokenRecord(key, table)
-        row = int(index - self._starts[number])
         return record_of(table, row, key, os.path.dirname(self.paths[file]))
 
     def _table(self, number: int) -> pa.Table | str:

@@ -75,6 +75,7 @@ def batches(
     start_batch: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    classes: int | None = None,
     data_dir: str = "",
 ) -> Batches:
     """Endless training batches from number `start_batch` on; `close()` the iterator when done.
@@ -84,7 +85,7 @@ def batches(
     int32 [batch], `image_features` float32 [batch, width] (each where `data.fields` names it),
     `valid` bool [batch], `position` int64 [batch]; and for the host alone `keys`, a list of str,
     and `broken`, a list of (key, reason). A broken record is a slot of zeros with valid False, so
-    that nothing shifts.
+    that nothing shifts; so is one whose label is none of the `classes` that the model has.
 
     Raises UserError for settings or sources that cannot work, before the first batch.
     """
@@ -104,6 +105,7 @@ def batches(
         templates=data.templates,
         languages=data.languages,
         width=_feature_width(source, fields),
+        classes=classes,
     )
     tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
     collate = _Collate(fields, preprocessing, tokenizer, width=load.width)
@@ -171,6 +173,7 @@ class _Load:
     languages: Mapping[str, float] = field(default_factory=dict)
     extra: tuple[str, ...] = ()
     width: int = 0
+    classes: int | None = None
 
     def __call__(self, index: int) -> dict[str, Any]:
         batch, slot = divmod(index, self.per_process)
@@ -192,8 +195,8 @@ class _Load:
         values = {name: look_up(record, path) for name, path in self.fields.items()}
         if "text" in values:
             spoken = captions.captions(values["text"], self.languages)
-        if "label" in values and not isinstance(values["label"], (int, np.integer)):
-            raise ValueError(f"label {values['label']!r} is not an integer")
+        if "label" in values:
+            _check_label(values["label"], self.classes)
         if "image_features" in values:
             values["image_features"] = _vector(values["image_features"], self.width)
         if self.seed is None:
@@ -331,6 +334,13 @@ def _pixels(value: Any) -> np.ndarray:
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
         return value
     raise ValueError(f"image is neither encoded bytes nor uint8 [height, width, 3]: {type(value)}")
+
+
+def _check_label(label: Any, classes: int | None) -> None:
+    if not isinstance(label, (int, np.integer)):
+        raise ValueError(f"label {label!r} is not an integer")
+    if classes is not None and not 0 <= label < classes:
+        raise ValueError(f"label {label} is none of the model's classes, 0 to {classes - 1}")
 
 
 def _vector(value: Any, width: int = 0) -> np.ndarray:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+import numpy as np
+
 Record = dict[str, Any]
 
 
@@ -30,6 +32,15 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
+
+
+def locate(index: int, starts: np.ndarray) -> tuple[int, int]:
+    """The part that holds record `index`, and its place there; part i begins at `starts[i]`, and
+    the last entry is the end. Raises IndexError, which also ends an iteration over the source."""
+    if not 0 <= index < starts[-1]:
+        raise IndexError(index)
+    part = int(np.searchsorted(starts, index, side="right")) - 1
+    return part, index - int(starts[part])
 
 
 _MISSING = object()

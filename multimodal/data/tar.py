@@ -18,7 +18,7 @@ import numpy as np
 
 from multimodal.data.cache import cached
 from multimodal.data.paths import expand
-from multimodal.data.record import BrokenRecord, Record, wanted
+from multimodal.data.record import BrokenRecord, Record, locate, wanted
 from multimodal.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -76,9 +76,7 @@ class TarSource:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        shard, local = self._place(index)
+        shard, local = locate(index, self._starts)
         parts = self._indexes[shard]
         key = parts.keys[local]
         record: Record = {"key": key}
@@ -99,12 +97,8 @@ class TarSource:
 
     def key(self, index: int) -> str:
         """That of a record, without reading it."""
-        shard, local = self._place(index)
+        shard, local = locate(index, self._starts)
         return self._indexes[shard].keys[local]
-
-    def _place(self, index: int) -> tuple[int, int]:
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return shard, index - int(self._starts[shard])
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:
         file = self._files.get(shard)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from multimodal.data.record import BrokenRecord, Record, wanted
+from multimodal.data.record import BrokenRecord, Record, locate, wanted
 from multimodal.errors import UserError
 
 
@@ -35,7 +35,7 @@ class TfdsSource:
         self._features = tfds.features.FeaturesDict(asked)
         self._decoders = _keep_encoded(self._features)
         self._instructions = builder.info.splits[split].file_instructions
-        self._ends = np.cumsum([i.take for i in self._instructions])
+        self._starts = np.cumsum([0] + [i.take for i in self._instructions])
         self._before = _records_before(builder.info.splits)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -50,15 +50,12 @@ class TfdsSource:
 
     def _key(self, index: int) -> str:
         """Split and place in it, which a slice does not change."""
-        file = int(np.searchsorted(self._ends, index, side="right"))
+        file, place = locate(index, self._starts)
         part = self._instructions[file]
-        first = self._ends[file] - part.take
         split, before = self._before[Path(part.filename).name]
-        return f"{split}/{before + part.skip + index - first}"
+        return f"{split}/{before + part.skip + place}"
 
     def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
         key = self._key(index)
         try:
             raw = self._source[index]

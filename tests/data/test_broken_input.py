@@ -132,6 +132,18 @@ def test_nothing_shifts_around_a_broken_record(tmp_path):
     )
 
 
+def test_a_label_that_the_model_has_no_class_for(tmp_path):
+    labels = {"none": b"-1", "first": b"0", "last": b"9", "beyond": b"10"}
+    write_tar(tmp_path / "a.tar", [(f"{key}.cls", label) for key, label in labels.items()])
+    data = Data(source=Tar(f"{tmp_path}/a.tar"), fields={"label": "cls"})
+    with batches(data, SIZE, batch_size=4, seed=0, classes=10) as iterator:
+        batch = next(iterator)
+    valid = dict(zip(batch["keys"], batch["valid"], strict=True))
+    assert valid == {"none": False, "first": True, "last": True, "beyond": False}
+    said = "label {} is none of the model's classes, 0 to 9"
+    assert dict(batch["broken"]) == {"none": said.format(-1), "beyond": said.format(10)}
+
+
 def test_text_and_image_fields_of_the_wrong_kind(tmp_path):
     file = io.BytesIO(b'{"n": 3, "list": ["a", 1]}').getvalue()
     write_tar(tmp_path / "a.tar", [("a.json", file), ("a.cls", b"1"), ("a.txt", b"word")])
