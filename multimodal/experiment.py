@@ -5,7 +5,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -28,11 +28,11 @@ from multimodal.objectives.objective import Objective, Vocabulary
 from multimodal.parallel.mesh import make_mesh
 from multimodal.parallel.processes import batch_part
 from multimodal.parallel.rules import batch_sharding, placement_table
-from multimodal.training.flops import count_flops
+from multimodal.training.flops import training_flops
 from multimodal.training.optimizer import make_optimizer, trainable
 from multimodal.training.schedule import make_schedule
 from multimodal.training.state import TrainState, initialise, shardings, split
-from multimodal.training.step import StepSettings, make_step, prepare
+from multimodal.training.step import StepSettings, make_step, prepare, teach
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +44,19 @@ class Task:
     objectives: dict[str, Objective]
     weight: float
     steps: tuple[tuple[int, Callable], ...]
+    begins: dict[str, int]
+
+    def first_of(self, number: int) -> int:
+        """The first step that is the same as step `number` of the run, counted from 0."""
+        return [first for first, _ in self.steps if first <= number][-1]
 
     def step_at(self, number: int) -> Callable:
-        """What the step `number` of the run does, counted from 0."""
-        return [step for first, step in self.steps if first <= number][-1]
+        """What the step `number` of the run does."""
+        return dict(self.steps)[self.first_of(number)]
+
+    def objectives_at(self, number: int) -> dict[str, Objective]:
+        """Those that have begun at step `number`."""
+        return {name: o for name, o in self.objectives.items() if self.begins[name] <= number}
 
     @property
     def step(self) -> Callable:
@@ -138,21 +147,48 @@ class Experiment:
     def parameter_count(self) -> int:
         return sum(math.prod(leaf.shape) for leaf in self.model.shapes().values())
 
-    def model_flops(self) -> int:
-        """Of one step without rematerialisation: three times the forward pass over the batch."""
-        one = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype),
-            self.abstract_batch(),
-        )
-        forward = lambda params, batch: self.model.bind(params)(batch)  # noqa: E731
-        return 3 * self.config.batch_size * count_flops(forward, self.model.shapes(), one)
+    def model_flops(self, task: str | None = None, number: int | None = None) -> int:
+        """What step `number` (None: the last) of a task (None: the first) has to compute, however
+        it does so: three times the forward pass of what is trained, once that of what is frozen
+        and of the teacher, and nothing twice."""
+        task = task or next(iter(self.tasks))
+        number = self.config.steps if number is None else number
+        return self._flops[task, self.tasks[task].first_of(number)]
+
+    @cached_property
+    def _flops(self) -> dict[tuple[str, int], int]:
+        shapes, key = self.model.shapes(), jax.eval_shape(lambda: jax.random.key(0))
+        trained, frozen = split(shapes, trainable(self.config.optimizer, shapes))
+
+        def losses(trained, frozen, average, batch, key, objectives):  # noqa: ANN001, ANN202
+            batch = prepare(objectives, batch, key)
+            taught, constants = teach(self.model, objectives, average, batch, 1)
+            outputs = self.model.bind(trained | frozen)(batch, key) | constants
+            return [o.loss(outputs, batch | taught, batch | taught)[0] for o in objectives.values()]
+
+        return {
+            (name, first): training_flops(
+                partial(losses, objectives=task.objectives_at(first)),
+                trained,
+                frozen,
+                shapes,
+                self.abstract_batch(name),
+                key,
+            )
+            for name, task in self.tasks.items()
+            for first, _ in task.steps
+        }
 
 
-def build(config: Config, devices: list | None = None) -> Experiment:
-    """Builds and checks a run on `devices` (default: all). Raises UserError."""
+def build(
+    config: Config, devices: list | None = None, tokenizer: Tokenizer | None = None
+) -> Experiment:
+    """Builds and checks a run on `devices` (default: all), with `tokenizer` in place of the one
+    that the config names. Raises UserError."""
     shape = dataclasses.asdict(config.mesh)
     mesh = make_mesh(shape, devices, slices=shape.pop("slices"))
-    tokenizer = load_tokenizer(config.preprocessing.tokenizer, config.preprocessing.pad_id)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(config.preprocessing.tokenizer, config.preprocessing.pad_id)
     _check_mesh(config, mesh)
     _check_vocabulary(config.model, tokenizer)
     model = build_model(config.model, config.preprocessing, config.dtype)
@@ -188,7 +224,7 @@ def build(config: Config, devices: list | None = None) -> Experiment:
             step = make_step(model, now, step_settings, later)
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(placed, None))
             steps.append((first, jitted))
-        tasks[name] = Task(task.data, objectives, task.weight, tuple(steps))
+        tasks[name] = Task(task.data, objectives, task.weight, tuple(steps), begins)
 
     def new_state() -> TrainState:
         return initialise(model, optimizer, paths, config.seed, config.ema is not None)

@@ -1,5 +1,6 @@
-"""TPU devices to compile for where there are none."""
+"""Devices to compile for where there are none."""
 
+import contextlib
 import importlib.util
 import os
 
@@ -42,3 +43,25 @@ def tpu_devices(name: str, slices: int = 1) -> list[jax.Device]:
             f"no TPU topology {name!r} ({reason}); name one such as {_EXAMPLES}"
         ) from None
     return list(topology.devices)
+
+
+def devices_of(name: str, slices: int = 1) -> list[jax.Device]:
+    """The devices of a topology: `v5e:16x16` and other TPU slices, `cpu:8` for simulated ones.
+
+    Raises UserError for a name that is none of these.
+    """
+    kind, _, count = name.partition(":")
+    if kind == "cpu":
+        return _cpu_devices(name, count)
+    return tpu_devices(name, slices)
+
+
+def _cpu_devices(name: str, count: str) -> list[jax.Device]:
+    if not count.isdecimal() or int(count) < 1:
+        raise UserError(f"topology {name!r}: say how many devices, as in cpu:8")
+    with contextlib.suppress(RuntimeError):  # in use already: what there is has to do
+        jax.config.update("jax_num_cpu_devices", int(count))
+    found = jax.devices("cpu")
+    if len(found) < int(count):
+        raise UserError(f"topology {name}: this process has {len(found)} CPU devices")
+    return found[: int(count)]

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from multimodal.errors import UserError
-from multimodal.training.flops import PEAK_FLOPS
+from multimodal.parallel.chips import peak_flops
 
 
 class Meter:
@@ -51,7 +51,7 @@ class Meter:
             rate = (step - self.step) / seconds
             figures["train/examples_per_second"] = rate * self.batch_size
             figures["train/input_wait"] = self.waited / seconds
-            peak = PEAK_FLOPS.get(self.devices.flat[0].device_kind)
+            peak = peak_flops(self.devices.flat[0])
             if peak:
                 figures["train/mfu"] = rate * self.flops / (peak * self.devices.size)
         self.since, self.step, self.waited, self.idle = now, step, 0.0, 0.0

@@ -13,8 +13,8 @@ from jax.extend.core import jaxprs_in_params
 from jax.sharding import PartitionSpec
 
 from multimodal.models import attention as attention_module
+from multimodal.parallel.collectives import collectives
 from multimodal.parallel.mesh import AXES
-from tests.parallel.hlo import collectives
 from tests.toy import build, replace, toy_config
 
 MESHES = {

@@ -7,8 +7,8 @@ import pytest
 
 from multimodal import config, experiment, zoo
 from multimodal.errors import UserError
+from multimodal.parallel.collectives import collectives, is_ring, shapes
 from multimodal.parallel.topology import tpu_devices
-from tests.parallel.hlo import collectives, is_ring, shapes
 from tests.toy import replace, toy_config
 
 V5E_BYTES = 16 * 2**30

@@ -121,6 +121,6 @@ def test_without_a_teacher_nothing_is_asked():
 
 
 def test_a_step_number_alone_says_which_objectives_count():
-    task = Task(None, {}, 1.0, ((0, "early"), (8, "late")))
+    task = Task(None, {}, 1.0, ((0, "early"), (8, "late")), {})
     assert [task.step_at(n) for n in (9, 0, 7, 8, 0)] == ["late", "early", "early", "late", "early"]
     assert task.step == "late"
