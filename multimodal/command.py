@@ -55,9 +55,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _take_config(argv: list[str]) -> list[str]:
     """Loads `--config=FILE[:arg]` and makes each of its settings a flag `--config.a.b`."""
-    if "--config" in argv[:-1]:
-        at = argv.index("--config")
-        argv = [*argv[:at], f"{_CONFIG}{argv[at + 1]}", *argv[at + 2 :]]
+    argv = _joined(argv)
     given = [arg[len(_CONFIG) :] for arg in argv if arg.startswith(_CONFIG)]
     rest = [arg for arg in argv if not arg.startswith(_CONFIG)]
     if given:
@@ -68,6 +66,14 @@ def _take_config(argv: list[str]) -> list[str]:
                 _check_path(config, item[2:].partition("=")[0])
         config_flags.DEFINE_config_dict("config", config, lock_config=False, sys_argv=rest)
     return rest
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """`--config FILE` as one argument."""
+    if "--config" not in argv[:-1]:
+        return argv
+    at = argv.index("--config")
+    return [*argv[:at], f"{_CONFIG}{argv[at + 1]}", *argv[at + 2 :]]
 
 
 def _check_path(config: ConfigDict, path: str) -> None:
@@ -86,6 +92,12 @@ def config_from_flags() -> Config:
     if "config" not in flags.FLAGS:
         raise UserError("--config=FILE is missing; see configs/ for recipes")
     return recipe.finish(flags.FLAGS.config)
+
+
+def recipe_from_flags() -> str:
+    """The file that --config names, without the recipe's options."""
+    given = [arg[len(_CONFIG) :] for arg in _joined(sys.argv) if arg.startswith(_CONFIG)]
+    return given[-1].partition(":")[0]
 
 
 def workdir_from_flags() -> Path:

@@ -21,6 +21,7 @@ from multimodal.errors import UserError
 from multimodal.evaluate import run_evaluators
 from multimodal.experiment import Experiment
 from multimodal.parallel import processes
+from multimodal.planning.expected import expected
 from multimodal.recipe import first_change
 from multimodal.report.details import describe, save_facts
 from multimodal.report.history import read_history
@@ -76,8 +77,9 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
 
     weights = {name: task.weight for name, task in experiment.tasks.items()}
     broken = BrokenRecords(workdir, {n: t.data.max_broken for n, t in experiment.tasks.items()})
-    meter = Meter(config.batch_size, experiment.model_flops(), experiment.mesh.devices)
+    meter = Meter(config.batch_size, experiment.mesh.devices)
     profiler = _Profiler(workdir, first, config.steps) if config.profile else None
+    planned = expected(experiment)
     bar = tqdm(
         total=config.steps, initial=first, desc=config.name, unit="step", disable=not main,
         mininterval=1.0, dynamic_ncols=True,
@@ -96,6 +98,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         before = figures
         state, figures = experiment.tasks[name].step_at(step)(state, device_batch)
         jax.block_until_ready(before)  # two steps in flight, no more: batches take memory
+        meter.stepped(experiment.model_flops(name, step))
         positions[name] += 1
         bar.update()
         done = step + 1
@@ -104,7 +107,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
             profiler.after(done, state)
         if done % config.log_every == 0 or done == first + 1 or last:
             figures = _named(figures, name, len(weights)) | meter.read(done, state.step)
-            figures |= {"data/broken": broken.check()}
+            figures |= {"data/broken": broken.check()} | planned
             writer.write(done, figures)
             bar.set_postfix(loss=f"{figures['train/loss']:.3f}")
         # Saved before the next batch is drawn, so that state and positions agree.

@@ -30,8 +30,10 @@ def _of(module: Module, inside: Computation, i: Instruction) -> int:
     if i.opcode == "fusion":
         return _of_fusion(module, module.computations[i.calls], i, operands)
     if i.opcode.endswith("-start"):
-        # Its results are the source, the target and counters; a slice reads what it writes.
-        target = i.results[len(operands)] if len(i.results) > len(operands) else i.results[0]
+        # A copy's results are its target, the source and counters, others' begin with the sources;
+        # a slice reads what it writes.
+        place = 0 if i.opcode == "copy-start" else len(operands)
+        target = i.results[min(place, len(i.results) - 1)]
         source = [Array((), min(x.bytes, target.bytes), x.in_hbm) for x in _flat(operands)]
         return _bytes([target, *source])
     if i.opcode in ("dynamic-slice", "slice", "gather"):

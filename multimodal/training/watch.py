@@ -17,11 +17,11 @@ from multimodal.parallel.chips import peak_flops
 
 
 class Meter:
-    """Speed since the last reading: examples a second, share of time spent waiting for input, MFU
-    where the device's peak is known, peak memory."""
+    """Speed since the last reading: seconds a step, examples a second, share of time spent waiting
+    for input, MFU where the device's peak is known, peak memory."""
 
-    def __init__(self, batch_size: int, flops_per_step: int, devices: np.ndarray):
-        self.batch_size, self.flops, self.devices = batch_size, flops_per_step, devices
+    def __init__(self, batch_size: int, devices: np.ndarray):
+        self.batch_size, self.devices, self.flops = batch_size, devices, 0
         self.since, self.step, self.waited, self.idle = time.monotonic(), None, 0.0, 0.0
 
     @contextlib.contextmanager
@@ -38,6 +38,10 @@ class Meter:
         yield
         self.idle += time.monotonic() - start
 
+    def stepped(self, flops: int) -> None:
+        """After a step that had so much to compute; steps of several tasks differ."""
+        self.flops += flops
+
     def read(self, step: int, pending: jax.Array) -> dict[str, float]:
         """The figures up to `step`, once `pending` is computed; then starts anew. The first reading
         holds the compilation, so it gives no speed."""
@@ -49,12 +53,13 @@ class Meter:
             figures["train/first_step_seconds"] = seconds
         elif step > self.step:
             rate = (step - self.step) / seconds
+            figures["train/step_seconds"] = 1 / rate
             figures["train/examples_per_second"] = rate * self.batch_size
             figures["train/input_wait"] = self.waited / seconds
             peak = peak_flops(self.devices.flat[0])
             if peak:
-                figures["train/mfu"] = rate * self.flops / (peak * self.devices.size)
-        self.since, self.step, self.waited, self.idle = now, step, 0.0, 0.0
+                figures["train/mfu"] = self.flops / (seconds * peak * self.devices.size)
+        self.since, self.step, self.waited, self.idle, self.flops = now, step, 0.0, 0.0, 0
         return figures
 
 

@@ -4,8 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
-from multimodal.training.flops import count_flops
+from multimodal import zoo
+from multimodal.config import DualEncoder, from_dict
+from multimodal.models.build import build as build_model
+from multimodal.parallel.mesh import make_mesh
+from multimodal.preprocessing import Preprocessing
+from multimodal.training.flops import count_flops, training_flops
 from tests.toy import build, replace, toy_config
 
 
@@ -46,6 +52,51 @@ def test_what_is_inside_counts_as_often_as_it_runs():
 
     assert count_flops(scanned, shape(3, 5), w) == 6 * once
     assert count_flops(chosen, shape(3, 5), w) == 2 * once
+
+
+def test_a_shard_map_runs_on_each_device():
+    mesh = make_mesh({"data": 2, "fsdp": 4})
+
+    def local(x, w):
+        return jax.lax.scan(lambda x, _: (x @ w, None), x, None, length=3)[0]
+
+    def product(x, w):
+        specs = (PartitionSpec(("data", "fsdp")), PartitionSpec())
+        return jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=specs[0])(x, w)
+
+    assert count_flops(product, shape(16, 5), shape(5, 5)) == 3 * 2 * 16 * 5 * 5
+
+
+def test_what_no_result_depends_on_is_not_computed():
+    def function(x, w):
+        carried = jax.lax.scan(lambda c, _: ((c[0] @ w, c[1] @ w), None), (x, x), None, length=3)
+        return carried[0][0], (x @ w).shape
+
+    assert count_flops(function, shape(3, 5), shape(5, 5)) == 3 * 2 * 3 * 5 * 5
+
+
+def test_training_costs_three_forward_passes_of_what_is_trained_and_one_of_the_rest():
+    def loss(trained, frozen, x):
+        step = jax.checkpoint(lambda x, w: (jnp.tanh(x @ w), None))
+        x = jax.lax.scan(step, x @ frozen["in"], frozen["stack"])[0]  # 1 + 4 products
+        return jnp.sum(jax.lax.scan(step, x, trained)[0])  # 2 products
+
+    frozen = {"in": shape(5, 5), "stack": shape(4, 5, 5)}
+    product = 2 * 3 * 5 * 5
+    assert training_flops(loss, shape(2, 5, 5), frozen, shape(3, 5)) == (5 + 3 * 2) * product
+
+
+def test_what_a_scan_carries_is_trained_from_its_second_step_on():
+    def loss(trained, x):
+        def step(carry, _):
+            x, w = carry
+            return (x @ x, trained), None
+
+        return jax.lax.scan(step, (x, x), None, length=4)[0]
+
+    product = 2 * 5**3
+    assert training_flops(loss, shape(5, 5), shape(5, 5)) == 4 * product
+    assert training_flops(lambda w, x: loss(w, x @ w), shape(5, 5), shape(5, 5)) == 15 * product
 
 
 def tower(tokens, width, mlp, depth):
@@ -93,3 +144,28 @@ def test_agrees_with_the_compiler_on_an_unrolled_model():
     told = forward.lower(run.model.shapes(), batch).cost_analysis()["flops"]
     assert 1 <= told / forward_flops(run) < 1.05
     assert np.isfinite(told)
+
+
+# GFLOPs of one picture with its text, forward: open_clip's docs/model_profile.csv, which counts
+# multiply-adds, times two.
+PUBLISHED = {
+    "ViT-B-32": 14.78,
+    "ViT-B-16": 41.09,
+    "ViT-L-14": 175.33,
+    "ViT-H-14": 381.68,
+    "ViT-g-14": 581.15,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_models_of_the_zoo_cost_what_was_published(name):
+    named = zoo.clip(name)
+    model = from_dict(DualEncoder, named["model"])
+    model = build_model(model, from_dict(Preprocessing, named["preprocessing"]), "bfloat16")
+    size = named["preprocessing"]["image_size"]
+    one = {
+        "image": jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8),
+        "text": jax.ShapeDtypeStruct((1, 77), jnp.int32),
+    }
+    flops = count_flops(lambda params, batch: model.bind(params)(batch), model.shapes(), one)
+    assert flops / 1e9 == pytest.approx(PUBLISHED[name], rel=0.01)

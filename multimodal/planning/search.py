@@ -1,0 +1,188 @@
+"""Other ways to run the same thing: meshes, what is kept for the backward pass, microbatches."""
+
+import dataclasses
+import itertools
+import logging
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from multimodal.config import Config, MeshShape, Remat, Transformer
+from multimodal.errors import UserError
+from multimodal.planning.plan import Assumptions, Plan, plan
+from multimodal.planning.program import DoesNotFit
+
+log = logging.getLogger("multimodal")
+
+REMATS = typing.get_args(Remat)  # from what keeps most to what keeps least
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What decides how a step is laid out, not what it computes."""
+
+    mesh: MeshShape
+    remat: str
+    accumulate: int
+
+    def of(self, config: Config) -> Config:
+        model = _with_remat(config.model, self.remat)
+        return dataclasses.replace(config, mesh=self.mesh, accumulate=self.accumulate, model=model)
+
+    def __str__(self) -> str:
+        mesh = [f"{axis} {n}" for axis, n in dataclasses.asdict(self.mesh).items() if n != 1]
+        parts = f", {self.accumulate} microbatches" if self.accumulate > 1 else ""
+        return f"{' x '.join(mesh) or 'one device'}, remat {self.remat}{parts}"
+
+
+def choice_of(config: Config, devices: int) -> Choice:
+    """The config's own; where its stacks differ in remat, that of the first."""
+    remats = [part.remat for part in _stacks(config.model)]
+    return Choice(_filled(config.mesh, devices), (remats or [REMATS[0]])[0], config.accumulate)
+
+
+def neighbours(found: Plan) -> list[Choice]:
+    """One change away from a plan, the most promising first: for room where it does not fit, less
+    traffic where that is what binds it; none for a plan that computes all the time."""
+    devices, by = len(found.devices), found.bounds[found.longest].by
+    own = choice_of(found.config, devices)
+    if found.fits is False:
+        return too_large(own, devices)
+    at = REMATS.index(own.remat)
+    keeps_more = [dataclasses.replace(own, remat=r) for r in reversed(REMATS[:at])]
+    joined = dataclasses.replace(own, accumulate=own.accumulate // 2)
+    finer, coarser = _resharded(own, 2), _resharded(own, 0.5)
+    if by == "memory":
+        return _other(own, [*keeps_more, joined, coarser, finer])
+    if by in ("interconnect", "network"):
+        return _other(own, [coarser, joined, finer, *keeps_more])
+    return []
+
+
+def too_large(own: Choice, devices: int) -> list[Choice]:
+    """Changes that make room."""
+    at = REMATS.index(own.remat)
+    keeps_less = [dataclasses.replace(own, remat=r) for r in reversed(REMATS[at + 1 :])]
+    split = [dataclasses.replace(own, accumulate=own.accumulate * n) for n in (2, 4)]
+    finer, whole = _resharded(own, 2), _resharded(own, devices)
+    return _other(own, [*keeps_less[:1], split[0], finer, whole, split[1], *keeps_less[1:]])
+
+
+def _other(own: Choice, order: list[Choice | None]) -> list[Choice]:
+    return [c for c in dict.fromkeys(order) if c and c != own and c.accumulate >= 1]
+
+
+def grid(config: Config, devices: int) -> Iterator[list[Choice]]:
+    """Rows of choices that differ in what is kept alone, from the fastest to the smallest: once one
+    of a row fits, the rest of it is slower. Fewer microbatches and coarser meshes come first."""
+    own = choice_of(config, devices)
+    shards = [n for n in _powers(devices) if devices % n == 0]
+    for accumulate, tensor, fsdp in itertools.product((1, 2, 4, 8), (1, 2), shards):
+        rest = tensor * fsdp * own.mesh.sequence
+        if devices % rest or (devices // rest) % own.mesh.slices:
+            continue
+        mesh = dataclasses.replace(own.mesh, data=devices // rest, fsdp=fsdp, tensor=tensor)
+        yield [Choice(mesh, remat, accumulate) for remat in REMATS]
+
+
+def search(
+    config: Config,
+    topology: str,
+    devices: list[jax.Device],
+    assumptions: Assumptions,
+    tries: int,
+) -> list[dict[str, Any]]:
+    """Compiles up to `tries` choices; those that fit come first, the fastest of them before."""
+    rows: list[dict[str, Any]] = []
+    for row in grid(config, len(devices)):
+        for choice in row:
+            if len(rows) == tries:
+                return ranked(rows)
+            tried = attempt(choice, config, topology, devices, assumptions)
+            if tried is None:
+                continue
+            rows.append(tried)
+            if tried["figures"] and tried["figures"]["fits"]:
+                break
+    return ranked(rows)
+
+
+def attempt(
+    choice: Choice,
+    config: Config,
+    topology: str,
+    devices: list[jax.Device],
+    assumptions: Assumptions,
+) -> dict[str, Any] | None:
+    """{change, how, figures} of one choice, compiled; figures None where the compiler gave up, and
+    nothing at all for a choice that the config cannot take."""
+    try:
+        figures = plan(choice.of(config), topology, devices, assumptions).figures()
+    except DoesNotFit:
+        figures = None
+    except UserError as error:
+        log.info("%s: left out: %s", choice, error)
+        return None
+    log.info("%s: %s", choice, "fits" if figures and figures["fits"] else "does not fit")
+    return {"change": str(choice), "how": "compiled", "figures": figures}
+
+
+def ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def place(row: dict[str, Any]) -> tuple:
+        f = row["figures"]
+        if f is None:
+            return (2, 0.0, 0)
+        seconds = f["step_seconds_lower_bound"] or 0.0
+        return (0 if f["fits"] else 1, seconds, f["hbm_bytes_per_device"])
+
+    return sorted(rows, key=place)
+
+
+def _resharded(choice: Choice, factor: float) -> Choice | None:
+    """fsdp times `factor`, at most all of the devices that data and fsdp have, with data less."""
+    m = choice.mesh
+    both = m.data * m.fsdp // m.slices
+    fsdp = min(int(m.fsdp * factor), both)
+    if fsdp < 1 or both % fsdp:
+        return None
+    return dataclasses.replace(
+        choice, mesh=dataclasses.replace(m, data=both // fsdp * m.slices, fsdp=fsdp)
+    )
+
+
+def _filled(mesh: MeshShape, devices: int) -> MeshShape:
+    """The mesh with what is left in place of -1."""
+    axes = {axis: getattr(mesh, axis) for axis in ("data", "fsdp", "tensor", "sequence")}
+    known = 1
+    for size in axes.values():
+        known *= max(size, 1)
+    left = {axis: devices // known if n == -1 else n for axis, n in axes.items()}
+    return dataclasses.replace(mesh, **left)
+
+
+def _powers(limit: int) -> list[int]:
+    return [2**n for n in range(limit.bit_length()) if 2**n <= limit]
+
+
+def _stacks(part: Any) -> list[Transformer]:
+    if isinstance(part, Transformer):
+        return [part]
+    if isinstance(part, dict):
+        return [stack for inner in part.values() for stack in _stacks(inner)]
+    if dataclasses.is_dataclass(part):
+        return _stacks(vars(part))
+    return []
+
+
+def _with_remat(part: Any, remat: str) -> Any:
+    if isinstance(part, Transformer):
+        return dataclasses.replace(part, remat=remat)
+    if isinstance(part, dict):
+        return {name: _with_remat(inner, remat) for name, inner in part.items()}
+    if dataclasses.is_dataclass(part):
+        return dataclasses.replace(
+            part, **{name: _with_remat(inner, remat) for name, inner in vars(part).items()}
+        )
+    return part
