@@ -6,7 +6,7 @@ SOURCES := setup.py constraints.txt
 # Processes for pytest; two fill the cores of a small CI machine.
 JOBS ?= 2
 
-.PHONY: install quickstart test test-slow update-recipes lint clean
+.PHONY: install quickstart test test-slow plan-all update-recipes lint clean
 
 install: .venv/installed
 
@@ -18,6 +18,17 @@ test: lint
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
+
+# Every full-size recipe, and what its options make of it, on the accelerator that it names: minutes
+# each. It ends with an error if one does not fit.
+FULL_SIZE := $(shell grep -lE '\b(v4|v5e|v5p|v6e|tpu7x|a100|h100|h200):[0-9]' configs/*.py)
+FULL_SIZE += configs/clip_l14.py:res=336,start=RUN configs/clipa_l16.py:stage=finetune,start=RUN
+FULL_SIZE += configs/lit_b16.py:precomputed=true configs/siglip2_b16.py:naflex=true
+FULL_SIZE += configs/vit_b16_supervised.py:classes=1000
+plan-all: .venv/installed-test
+	@status=0; for config in $(FULL_SIZE); do \
+	  $(BIN)/python -m multimodal.plan --config=$$config --line || status=1; \
+	done; exit $$status
 
 # A change of a recipe is deliberate: tests compare with what this writes.
 update-recipes: .venv/installed-test

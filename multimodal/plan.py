@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ def main(argv: list[str]) -> None:
     if rows := ranked([row for row in rows if row]):
         print(f"\nworth trying, each compiled:\n{table.ranking(rows)}")
     _save(figures | {"suggestions": rows})
+    if _LINE.value and figures["fits"] is False:
+        sys.exit(1)
 
 
 def _sliced(config: Config) -> Config:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections import Counter
 from typing import Any
 
@@ -50,6 +51,7 @@ class Plan:
 
     config: Config
     topology: str
+    mesh: dict[str, int]
     devices: tuple[jax.Device, ...]
     chip: Chip | None
     programs: tuple[Program, ...]
@@ -60,7 +62,12 @@ class Plan:
 
     @property
     def capacity(self) -> int | None:
-        return self.chip.hbm_bytes // self.chip.devices if self.chip else None
+        """Bytes of a device's memory; simulated devices share this machine's."""
+        if self.chip:
+            return self.chip.hbm_bytes // self.chip.devices
+        if self.devices[0].platform != "cpu":
+            return None
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(self.devices)
 
     @property
     def hbm_bytes(self) -> int:
@@ -117,7 +124,7 @@ class Plan:
             "devices": len(self.devices),
             "hosts": self.hosts,
             "chip": self.chip.name if self.chip else None,
-            "mesh": dataclasses.asdict(self.config.mesh),
+            "mesh": dict(self.mesh),
             "batch_size": self.config.batch_size,
             "accumulate": self.config.accumulate,
             "fits": self.fits,
@@ -138,7 +145,9 @@ class Plan:
             "bound_seconds": dataclasses.asdict(bound),
             "bound_by": bound.by,
             "step_seconds_lower_bound": step,
-            "mfu_upper_bound": program.model_flops / (step * peak) if step and peak else None,
+            "mfu_upper_bound": min(program.model_flops / (step * peak), 1.0)
+            if step and peak
+            else None,
             "examples_per_second": rate,
             "examples_per_second_per_host": rate / self.hosts if rate else None,
             "steps": self.config.steps,
@@ -200,6 +209,7 @@ def assemble(
     return Plan(
         run.config,
         topology,
+        dict(run.mesh.shape) | {"slices": run.config.mesh.slices},
         devices,
         chip,
         programs,

@@ -78,7 +78,8 @@ def grid(config: Config, devices: int) -> Iterator[list[Choice]]:
     """Rows of choices that differ in what is kept alone, from the fastest to the smallest: once one
     of a row fits, the rest of it is slower. Fewer microbatches and coarser meshes come first."""
     own = choice_of(config, devices)
-    shards = [n for n in _powers(devices) if devices % n == 0]
+    step = 2 if devices <= 16 else 4  # of a large mesh every other power of two
+    shards = [step**n for n in range(devices.bit_length()) if devices % step**n == 0]
     for accumulate, tensor, fsdp in itertools.product((1, 2, 4, 8), (1, 2), shards):
         rest = tensor * fsdp * own.mesh.sequence
         if devices % rest or (devices // rest) % own.mesh.slices:
@@ -160,10 +161,6 @@ def _filled(mesh: MeshShape, devices: int) -> MeshShape:
         known *= max(size, 1)
     left = {axis: devices // known if n == -1 else n for axis, n in axes.items()}
     return dataclasses.replace(mesh, **left)
-
-
-def _powers(limit: int) -> list[int]:
-    return [2**n for n in range(limit.bit_length()) if 2**n <= limit]
 
 
 def _stacks(part: Any) -> list[Transformer]:
