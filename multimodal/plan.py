@@ -14,7 +14,7 @@ from absl import flags
 from multimodal.command import config_from_flags, recipe_from_flags, run
 from multimodal.config import Config
 from multimodal.errors import UserError
-from multimodal.parallel.topology import devices_of
+from multimodal.parallel.topology import devices_of, simulate
 from multimodal.planning import table
 from multimodal.planning.claims import claimed
 from multimodal.planning.plan import Assumptions, plan
@@ -37,6 +37,7 @@ def main(argv: list[str]) -> None:
     config = _sliced(config_from_flags())
     topology = _TOPOLOGY.value or claimed(recipe_from_flags())
     assumptions = Assumptions(_PRICE.value, _DISK.value * 1e9)
+    simulate(topology)
     devices = devices_of(topology, config.mesh.slices)
     if _SEARCH.value:
         rows = search(config, topology, devices, assumptions, _TRIES.value or 12)

@@ -8,6 +8,7 @@ import jax
 from jax.experimental import topologies
 
 from multimodal.errors import UserError
+from multimodal.parallel import gpus
 
 # With these libtpu asks no metadata server what it runs on, and leaves its lock file alone. The
 # accelerator named here has no say in what is compiled for.
@@ -46,21 +47,32 @@ def tpu_devices(name: str, slices: int = 1) -> list[jax.Device]:
 
 
 def devices_of(name: str, slices: int = 1) -> list[jax.Device]:
-    """The devices of a topology: `v5e:16x16` and other TPU slices, `cpu:8` for simulated ones.
+    """The devices of a topology: `v5e:16x16` and other TPU slices; `h100:8` and `h100:4x8` of
+    several nodes; `cpu:8` for simulated ones.
 
     Raises UserError for a name that is none of these.
     """
     kind, _, count = name.partition(":")
+    if kind in ("cpu", *gpus.NAMES) and slices > 1:
+        raise UserError(f"{name} has no slices; those are of TPUs")
     if kind == "cpu":
         return _cpu_devices(name, count)
+    if kind in gpus.NAMES:
+        return gpus.gpu_devices(name)
     return tpu_devices(name, slices)
+
+
+def simulate(name: str) -> None:
+    """Lets this process have the CPU devices of `cpu:8`, before it has used any."""
+    kind, _, count = name.partition(":")
+    if kind == "cpu" and count.isdecimal() and int(count):
+        with contextlib.suppress(RuntimeError):  # in use already: what there is has to do
+            jax.config.update("jax_num_cpu_devices", int(count))
 
 
 def _cpu_devices(name: str, count: str) -> list[jax.Device]:
     if not count.isdecimal() or int(count) < 1:
         raise UserError(f"topology {name!r}: say how many devices, as in cpu:8")
-    with contextlib.suppress(RuntimeError):  # in use already: what there is has to do
-        jax.config.update("jax_num_cpu_devices", int(count))
     found = jax.devices("cpu")
     if len(found) < int(count):
         raise UserError(f"topology {name}: this process has {len(found)} CPU devices")

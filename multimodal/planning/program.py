@@ -9,6 +9,7 @@ import jax
 
 from multimodal.errors import UserError
 from multimodal.experiment import Experiment
+from multimodal.parallel import gpus
 from multimodal.parallel.collectives import Collective, collectives
 from multimodal.planning.traffic import hbm_bytes
 from multimodal.training.flops import count_flops
@@ -48,7 +49,7 @@ def compile_step(run: Experiment, task: str, first: int) -> Program:
     with jax.set_mesh(run.mesh):
         flops = count_flops(step, run.abstract_state, batch)
         try:
-            compiled = step.lower(run.abstract_state, batch).compile()
+            compiled = step.lower(run.abstract_state, batch).compile(_options(run))
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -70,6 +71,11 @@ def compile_step(run: Experiment, task: str, first: int) -> Program:
 
 class DoesNotFit(UserError):
     """The compiler gives up, as a step takes more memory than a device has."""
+
+
+def _options(run: Experiment) -> dict[str, Any]:
+    on_gpu = run.mesh.devices.flat[0].platform == "gpu"
+    return gpus.COMPILER_OPTIONS if on_gpu else {}
 
 
 def state_bytes(run: Experiment) -> dict[str, int]:

@@ -114,8 +114,11 @@ def test_bounds_in_closed_form():
 def made(programs, devices=ONE_SLICE, chip=CHIPS["v5e"], **changes):
     settings = toy_config(steps=100, batch_size=32, **changes)
     bounds = tuple(bound(p, devices, chip) for p in programs)
-    return Plan(settings, "v5e:4x4", {"data": 16}, devices, chip, tuple(programs), bounds, {"parameters": 7},
-                4 * 10**9, Assumptions(price=1.5, checkpoint_bandwidth=1e9))  # fmt: skip
+    assumptions = Assumptions(price=1.5, checkpoint_bandwidth=1e9)
+    mesh, state, saved = {"data": 16}, {"parameters": 7}, 4 * 10**9
+    return Plan(
+        settings, "v5e:4x4", mesh, devices, chip, tuple(programs), bounds, state, saved, assumptions
+    )
 
 
 def test_time_and_cost_of_a_run_in_closed_form():

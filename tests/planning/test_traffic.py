@@ -36,6 +36,10 @@ LINES = {
         ],
         KB,
     ),
+    "a library's workspace is no traffic": (
+        [P, '%c = (f32[256], s8[4096]) custom-call(%p), custom_call_target="__cublas$gemm"'],
+        2 * KB,
+    ),
     "a slice in the background reads its own": (
         [P, "%c = ((f32[256]{0}), f32[16]{0:S(1)}, s32[]{:S(2)}) slice-start(%p)"],
         64,
