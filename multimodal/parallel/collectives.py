@@ -67,14 +67,17 @@ def shapes(text: str) -> set[tuple[int, ...]]:
 def collectives(text: str, mesh: Mesh) -> list[Collective]:
     """All collectives that a step runs, with the trips of the loops that they are in.
 
-    TPU programs spread one collective over several fusions: only its start is counted.
+    TPU programs spread one collective over several fusions: only its start is counted. Raises
+    ValueError for one in a loop of unknown length.
     """
     module = parse(text)
-    return [
-        _collective(instruction, mesh, times, scattered)
-        for _, outer, times in module.walk()
-        for instruction, scattered in _within(module, outer)
-    ]
+    found = []
+    for _, outer, times in module.walk(unknown=0):
+        for instruction, scattered in _within(module, outer):
+            if not times:
+                raise ValueError(f"in a loop of unknown length: {instruction.name}")
+            found.append(_collective(instruction, mesh, times, scattered))
+    return found
 
 
 def is_ring(pairs: tuple[tuple[int, int], ...], size: int) -> bool:

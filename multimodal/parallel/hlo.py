@@ -55,33 +55,34 @@ class Module:
     entry: str
 
     def walk(
-        self, name: str | None = None, times: int = 1
+        self, name: str | None = None, times: int = 1, unknown: int = 1
     ) -> Iterator[tuple[str, Instruction, int]]:
         """(computation, instruction, how often it runs) of all that is run one after the other,
-        loops and branches included; what is inside a fusion is not."""
+        loops and branches included; what is inside a fusion is not. A loop whose length is not
+        known before it runs takes `unknown` trips."""
         name = name or self.entry
         for instruction in self.computations[name].values():
             yield name, instruction, times
             if instruction.opcode == "while":
                 body = re.search(r"\bbody=%?([\w.\-]+)", instruction.rest)[1]
-                yield from self.walk(body, times * self.trips(instruction))
+                trips = self.trips(instruction)
+                often = times * (unknown if trips is None else trips)
+                yield from self.walk(body, often, unknown)
             elif instruction.opcode in ("call", "async-start"):
-                yield from self.walk(instruction.calls, times)
+                yield from self.walk(instruction.calls, times, unknown)
             elif instruction.opcode == "conditional":
                 for listed, one in _BRANCHES.findall(instruction.rest):
                     for branch in _NAME.findall(listed) or [one]:
-                        yield from self.walk(branch, times)
+                        yield from self.walk(branch, times, unknown)
 
-    def trips(self, loop: Instruction) -> int:
+    def trips(self, loop: Instruction) -> int | None:
         """How often a loop runs: what the compiler has noted, else the bound that its condition
-        compares with. Raises ValueError where neither is a constant."""
+        compares with; None where neither is a constant."""
         if match := _TRIPS.search(loop.rest):
             return int(match[1])
         condition = re.search(r"\bcondition=%?([\w.\-]+)", loop.rest)[1]
         bounds = [int(n) for text in self._texts(condition) for n in _CONSTANT.findall(text)]
-        if not bounds:
-            raise ValueError(f"no trip count: while %{loop.name}, condition %{condition}")
-        return max(bounds)
+        return max(bounds, default=None)
 
     def _texts(self, name: str) -> Iterator[str]:
         for instruction in self.computations[name].values():

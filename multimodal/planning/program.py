@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -48,13 +50,14 @@ def compile_step(run: Experiment, task: str, first: int) -> Program:
     needed = run.model_flops(task, first)
     with jax.set_mesh(run.mesh):
         flops = count_flops(step, run.abstract_state, batch)
+        lowered = step.lower(run.abstract_state, batch)
         try:
-            compiled = step.lower(run.abstract_state, batch).compile(_options(run))
+            compiled = lowered.compile(_options(run))
+            text = _text(lowered, compiled)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise DoesNotFit(" ".join(str(error).split())[:300]) from error
-    text = compiled.as_text()
     stats = compiled.memory_analysis()
     return Program(
         task,
@@ -71,6 +74,20 @@ def compile_step(run: Experiment, task: str, first: int) -> Program:
 
 class DoesNotFit(UserError):
     """The compiler gives up, as a step takes more memory than a device has."""
+
+
+def _text(lowered: Any, compiled: Any) -> str:
+    """The optimised program. That of a v5p may hold an instruction that the compiler writes but
+    jaxlib cannot read back: it is compiled once more and written to a file."""
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        if "RET_CHECK" not in str(error):
+            raise
+    with tempfile.TemporaryDirectory() as folder:
+        lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        (file,) = Path(folder).glob("*.after_optimizations.txt")
+        return file.read_text()
 
 
 def _options(run: Experiment) -> dict[str, Any]:

@@ -91,10 +91,14 @@ def test_loops_within_loops_multiply():
     assert found.times == 15 and found.bytes == 256 and found.wire_bytes == 15 * 192
 
 
-def test_a_loop_of_unknown_length_is_no_answer():
-    before = computation("until", "ROOT %c = pred[] compare(%i, %n)") + computation("inner", GATHER)
-    with pytest.raises(ValueError, match="no trip count"):
-        only(program("%w = f32[4] while(%p), condition=%until, body=%inner", before=before), data=8)
+def test_a_loop_of_unknown_length_is_no_answer_where_it_sends():
+    before = computation("until", "ROOT %c = pred[] compare(%i, %n)")
+    loop = program("%w = f32[4] while(%p), condition=%until, body=%inner", before="{}")
+    quiet = computation("inner", "%y = f32[4] negate(%p)")
+    mesh = make_mesh({"data": 2, "fsdp": 4})
+    assert collectives(loop.replace("{}", before + quiet), mesh) == []
+    with pytest.raises(ValueError, match="unknown length"):
+        collectives(loop.replace("{}", before + computation("inner", GATHER)), mesh)
 
 
 def test_a_collective_spread_over_fusions_counts_at_its_start():
