@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     tries = 2 if _TRIES.value is None else _TRIES.value
     rows = [attempt(c, config, topology, devices, assumptions) for c in changes[:tries]]
     if rows := ranked([row for row in rows if row]):
-        print(f"\nworth trying, each compiled:\n{table.ranking(rows)}")
+        print(f"\none change away, each compiled:\n{table.ranking(rows)}")
     _save(figures | {"suggestions": rows})
     if _LINE.value and figures["fits"] is False:
         sys.exit(1)

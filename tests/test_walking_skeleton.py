@@ -138,6 +138,9 @@ def test_the_one_trainer_trains_every_family_on_four_devices(family, data_dir, t
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert [line["step"] for line in lines] == list(range(1, STEPS[family] + 1))
     assert all(0 < line["train/loss"] < 30 for line in lines)
+    # Planned stands beside measured.
+    assert all(line["planned/model_flops"] > 1e6 for line in lines)
+    assert all(line["planned/state_bytes"] > 1e5 for line in lines)
     prefix = "train/{task}/" if len(TASKS[family]) > 1 else "train/"
     for task, objectives in TASKS[family].items():
         for name in objectives:

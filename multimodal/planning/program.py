@@ -86,7 +86,7 @@ def _text(lowered: Any, compiled: Any) -> str:
             raise
     with tempfile.TemporaryDirectory() as folder:
         lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
-        (file,) = Path(folder).glob("*.after_optimizations.txt")
+        (file,) = Path(folder).glob("*after_optimizations.txt")
         return file.read_text()
 
 
