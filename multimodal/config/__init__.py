@@ -15,6 +15,7 @@ from multimodal.config.data import (
     Part,
     Scenes,
     Source,
+    Tags,
     Tar,
     Tfds,
 )

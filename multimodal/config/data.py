@@ -124,12 +124,22 @@ Source = Scenes | Tfds | ArrayRecords | Tar | Parquet | Folder | HuggingFace | M
 
 
 @dataclass(frozen=True)
+class Tags:
+    """Of the record's `tags`, a list of words or one by language, training puts up to `most` into a
+    `share` of the texts: half of the time after the text, half of the time in its place."""
+
+    share: float = 0.5
+    most: int = 3
+
+
+@dataclass(frozen=True)
 class Data:
     """Where examples come from and what happens to them before the model's own preprocessing.
 
     `fields` maps what the model reads (image, text, label, image_features) to the record's names,
-    `a|b` standing for the first it has; `where` keeps records whose field has one of the values;
-    `augment` lists transforms as plain data, `{"op": NAME, ...}`, for training alone.
+    `a|b` standing for the first it has, and `tags`, which some records may lack; `where` keeps
+    records whose field has one of the values; `augment` lists transforms as plain data,
+    `{"op": NAME, ...}`, for training alone.
 
     A text is put into the `{}` of one of the `templates` (evaluation: the first). Of texts by
     language, those of `languages` are used, in proportion to their weights (none: all, equally).
@@ -147,6 +157,7 @@ class Data:
     holdout: Holdout | None = None
     templates: tuple[str, ...] = ()
     languages: dict[str, float] = field(default_factory=dict)
+    tags: Tags = field(default_factory=Tags)
     shuffle: bool = True
     sampling: Literal["epochs", "replacement"] = "epochs"
     group: int = 1

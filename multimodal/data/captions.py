@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from multimodal.config import Tags
+
 Captions = dict[str, list[str]]  # by language; "" where the record names none
 
 
@@ -25,13 +27,24 @@ def captions(value: Any, languages: Mapping[str, float]) -> Captions:
     return spoken
 
 
+def tags(value: Any) -> Captions:
+    """A record's tags, in all their languages; none where it has none. Raises ValueError."""
+    if value is None:
+        return {}
+    by_language = value if isinstance(value, dict) else {"": value}
+    return {n: _texts(own, empty=True) for n, own in by_language.items() if own is not None}
+
+
 def draw(
     spoken: Captions,
     languages: Mapping[str, float],
     templates: Sequence[str],
     rng: np.random.Generator,
+    tags: Captions | None = None,
+    mixing: Tags | None = None,
 ) -> str:
-    """A language by its weight, one of its captions, and one of the templates to put it into."""
+    """A language by its weight, one of its captions, and one of the templates to put it into; with
+    some of the `tags` of that language, or of none in particular, where `mixing` says so."""
     names = list(spoken)
     if len(names) > 1:
         weights = np.array([languages.get(name, 1.0) for name in names])
@@ -41,6 +54,11 @@ def draw(
     text = spoken[name][rng.integers(len(spoken[name]))]
     if templates:
         text = templates[rng.integers(len(templates))].replace("{}", text)
+    own = (tags or {}).get(name) or (tags or {}).get("")
+    if own and rng.random() < mixing.share:
+        count = rng.integers(1, min(mixing.most, len(own)) + 1)
+        some = ", ".join(own[i] for i in rng.permutation(len(own))[:count])
+        text = f"{text}: {some}" if rng.random() < 0.5 else some
     return text
 
 

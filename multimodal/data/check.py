@@ -3,7 +3,7 @@
 from multimodal import config
 from multimodal.errors import UserError
 
-FIELDS = ("image", "text", "label", "image_features")
+FIELDS = ("image", "text", "label", "image_features", "tags")
 _RAREST = 1 << 18  # a part of a mixture comes at least once among so many examples
 
 
@@ -14,6 +14,12 @@ def check(data: config.Data) -> None:
     for name in data.fields:
         if name not in FIELDS:
             raise UserError(f"data.fields.{name}: a model reads only {', '.join(FIELDS)}")
+    if "tags" in data.fields and "text" not in data.fields:
+        raise UserError("data.fields.tags: tags go into the text; name that field too")
+    if not 0 <= data.tags.share <= 1:
+        raise UserError(f"data.tags.share={data.tags.share}: a share from 0 to 1")
+    if data.tags.most < 1:
+        raise UserError(f"data.tags.most={data.tags.most}: must be positive")
     for name in ("group", "window"):
         if getattr(data, name) < 1:
             raise UserError(f"data.{name}={getattr(data, name)}: must be positive")

@@ -104,6 +104,7 @@ def batches(
         order=_order(data, source, seed),
         templates=data.templates,
         languages=data.languages,
+        tags=data.tags,
         width=_feature_width(source, fields),
         classes=classes,
     )
@@ -171,6 +172,7 @@ class _Load:
     order: Callable[[int], int] = int
     templates: tuple[str, ...] = ()
     languages: Mapping[str, float] = field(default_factory=dict)
+    tags: config.Tags | None = None
     extra: tuple[str, ...] = ()
     width: int = 0
     classes: int | None = None
@@ -192,7 +194,7 @@ class _Load:
             return example | {"broken": str(error.args[0] if error.args else error)}
 
     def _read(self, record: Record, position: int) -> dict[str, Any]:
-        values = {name: look_up(record, path) for name, path in self.fields.items()}
+        values = {n: look_up(record, path) for n, path in self.fields.items() if n != "tags"}
         if "text" in values:
             spoken = captions.captions(values["text"], self.languages)
         if "label" in values:
@@ -206,7 +208,10 @@ class _Load:
         else:
             rng = np.random.default_rng((self.seed, position))
             if "text" in values:
-                values["text"] = captions.draw(spoken, self.languages, self.templates, rng)
+                tags = captions.tags(_or_none(record, self.fields.get("tags")))
+                values["text"] = captions.draw(
+                    spoken, self.languages, self.templates, rng, tags, self.tags
+                )
         if "image" in values:
             values["image"] = _pixels(values["image"])
             for op in self.ops:
@@ -364,7 +369,9 @@ def _feature_width(source: Source, fields: dict[str, str]) -> int:
     return 0
 
 
-def _or_none(record: Record, path: str) -> Any:
+def _or_none(record: Record, path: str | None) -> Any:
+    if path is None:
+        return None
     try:
         return look_up(record, path)
     except KeyError:

@@ -82,6 +82,30 @@ class RandomShift:
 
 
 @dataclass(frozen=True)
+class RandomAffine:
+    """Moves the picture by up to `shift` of its sides, zooms about its centre by a factor of
+    `zoom`, evenly on a logarithmic scale, and turns it by up to `degrees` either way; the border
+    pixels fill what is uncovered. One bilinear resampling does it all."""
+
+    shift: float = 0.1
+    zoom: tuple[float, float] = (0.75, 1.33)
+    degrees: float = 0.0
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        height, width = image.shape[:2]
+        factor = math.exp(rng.uniform(*map(math.log, self.zoom)))
+        angle = rng.uniform(-self.degrees, self.degrees)
+        right, down = rng.uniform(-self.shift, self.shift, 2) * (width, height)
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, factor)
+        matrix[:, 2] += right, down
+        warped = cv2.warpAffine(
+            image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return example | {"image": warped}
+
+
+@dataclass(frozen=True)
 class Flip:
     """Mirrors left and right with probability `chance`; not for captions that tell the sides."""
 
@@ -159,6 +183,7 @@ OPS: dict[str, type] = {
     "random_resized_crop": RandomResizedCrop,
     "random_crop": RandomCrop,
     "random_shift": RandomShift,
+    "random_affine": RandomAffine,
     "flip": Flip,
     "color_jitter": ColorJitter,
     "random_grayscale": RandomGrayscale,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from multimodal.data.captions import captions, draw, listed
+from multimodal.config import Tags
+from multimodal.data.captions import captions, draw, listed, tags
 
 SPOKEN = {"en": "cat", "de": ["Katze", "Mieze", " "], "fr": "", "it": None}
 
@@ -53,3 +54,26 @@ def test_draws_follow_the_weights():
     weights = {"en": 1.0, "de": 3.0}
     near(_shares(spoken, weights), {"cat": 1 / 4, "Katze": 3 / 8, "Mieze": 3 / 8})
     near(_shares({"": ["a"]}, (), ("1 {}", "2 {}")), {"1 a": 1 / 2, "2 a": 1 / 2})
+
+
+def test_tags_go_after_the_text_or_in_its_place():
+    def drawn(spoken, given, mixing, count=4000):
+        rng = np.random.default_rng(1)
+        texts = [draw(spoken, {}, (), rng, tags(given), mixing) for _ in range(count)]
+        return {text: texts.count(text) / count for text in set(texts)}
+
+    found = drawn({"": ["cat"]}, ["a", "b", " "], Tags(share=0.5, most=3))
+    one, two = 1 / 16, 1 / 16  # half x half x (one or two of them) x (which, in which order)
+    wanted = {"cat": 1 / 2}
+    for words, share in (("a", one), ("b", one), ("a, b", two), ("b, a", two)):
+        wanted |= {words: share, f"cat: {words}": share}
+    assert found.keys() == wanted.keys()
+    assert all(abs(found[t] - p) < 4 * (p * (1 - p) / 4000) ** 0.5 for t, p in wanted.items())
+
+    spoken, given = {"en": ["cat"], "de": ["Katze"]}, {"en": ["pet"], "de": [], "fr": ["animal"]}
+    always = Tags(share=1.0, most=1)
+    assert set(drawn(spoken, given, always)) == {"pet", "cat: pet", "Katze"}
+    assert set(drawn(spoken, ["x"], always)) == {"x", "cat: x", "Katze: x"}
+    assert set(drawn(spoken, None, always)) == {"cat", "Katze"}
+    with pytest.raises(ValueError, match="text is neither a string nor a list"):
+        tags({"en": 3})

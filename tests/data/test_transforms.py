@@ -82,6 +82,28 @@ def test_random_shift_moves_and_repeats_the_border():
     assert len(seen) == 25
 
 
+def test_random_affine_moves_zooms_and_turns():
+    rows, columns = np.mgrid[:80, :80].astype(np.float32)
+    image = np.stack([rows, columns, rows], axis=-1).astype(np.uint8)  # tells where a pixel was
+    centre = slice(35, 45)
+    moves, zooms = [], []
+    for seed in range(100):
+        op = {"op": "random_affine", "shift": 0.1, "zoom": [0.8, 1.25]}
+        out = _apply([op], image, seed)[centre, centre].astype(float)
+        zooms.append((out[-1, 0, 0] - out[0, 0, 0], out[0, -1, 1] - out[0, 0, 1]))
+        moves.append(out[..., :2].mean((0, 1)) - 39.5)
+        op |= {"shift": 0.0, "degrees": 90.0}
+        turned = _apply([op], image, seed)[39:41, 39:41, :2].mean((0, 1))
+        np.testing.assert_allclose(turned, [39.5, 39.5], atol=1)  # about the centre
+    assert np.ptp(np.array(zooms), axis=1).max() <= 1  # the same along both sides
+    assert 9 / 1.25 - 1 <= np.min(zooms) < 8 and 10.5 < np.max(zooms) <= 9 * 1.25 + 1
+    assert 6 < np.abs(moves).max() <= 8 * 1.25 + 1
+    still = {"op": "random_affine", "shift": 0.0, "zoom": [1.0, 1.0]}
+    np.testing.assert_array_equal(_apply([still], image), image)
+    corner = _apply([still | {"zoom": [0.5, 0.5]}], image)[0, 0]
+    np.testing.assert_array_equal(corner, image[0, 0])  # the border fills what is uncovered
+
+
 def test_flip_mirrors_half_of_the_time():
     flipped = 0
     for seed in range(200):
