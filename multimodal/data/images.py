@@ -14,28 +14,49 @@ from PIL import Image, ImageOps
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192; more is refused before any memory is taken
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_PLAIN = ("Gray", "YCbCr", "RGB")  # kinds of JPEG that need no conversion of ours
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values
 
 
 class BrokenImage(Exception):
     """The reason why a picture cannot be decoded."""
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     """The picture in `data` (JPEG, PNG, WebP, GIF, BMP, TIFF) as uint8 [height, width, 3].
 
+    Where `jpeg_size` knows its size, both sides are divided by `reduce` (1, 2, 4 or 8), rounded up.
     Raises BrokenImage for anything unreadable, corrupt, cut off or larger than MAX_PIXELS.
     """
     try:
         if data[:2] == b"\xff\xd8" and b"Exif\0" not in data[:65536]:
             height, width, colours, _ = _jpeg_header(data)
             _check_size(width, height)
-            if colours in ("Gray", "YCbCr", "RGB"):
-                return simplejpeg.decode_jpeg(data, "RGB")
-        return _decode_any(data)
+            if colours in _PLAIN:
+                return _decode_jpeg(data, height, width, reduce)
+        return _decode_any(data, reduce)
     except BrokenImage:
         raise
     except Exception as error:  # each codec has its own; a broken picture must not end the run
         raise BrokenImage(f"unreadable picture: {error}"[:200]) from None
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of an ordinary JPEG, turned as `decode` turns it, from its header alone; None
+    for what has to be decoded to know."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    height, width, colours, _ = _jpeg_header(data)
+    if colours not in _PLAIN:
+        return None
+    if b"Exif\0" not in data[:65536]:
+        return height, width
+    try:
+        exif = Image.Exif()
+        exif.load(Image.open(io.BytesIO(data), formats=("JPEG",)).info.get("exif", b""))
+        return (width, height) if exif.get(_ORIENTATION, 1) in _ON_ITS_SIDE else (height, width)
+    except Exception:  # `decode` will say what is wrong
+        return None
 
 
 def _jpeg_header(data: bytes) -> tuple[int, int, str, str]:
@@ -45,12 +66,19 @@ def _jpeg_header(data: bytes) -> tuple[int, int, str, str]:
         return 0, 0, "unknown", "unknown"
 
 
-def _decode_any(data: bytes) -> np.ndarray:
+def _decode_jpeg(data: bytes, height: int, width: int, reduce: int) -> np.ndarray:
+    if reduce == 1:
+        return simplejpeg.decode_jpeg(data, "RGB")
+    sides = {"min_height": -(-height // reduce), "min_width": -(-width // reduce)}
+    return simplejpeg.decode_jpeg(data, "RGB", min_factor=reduce, **sides)
+
+
+def _decode_any(data: bytes, reduce: int) -> np.ndarray:
     image = Image.open(io.BytesIO(data), formats=_FORMATS)
     _check_size(*image.size)
     if image.format == "JPEG" and image.mode != "CMYK":
         # Pillow passes over corrupt data in silence.
-        pixels = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB"))
+        pixels = Image.fromarray(_decode_jpeg(data, image.height, image.width, reduce))
         pixels.info["exif"] = image.info.get("exif", b"")
         return np.asarray(ImageOps.exif_transpose(pixels))
     image.load()

@@ -213,7 +213,8 @@ class _Load:
                     spoken, self.languages, self.templates, rng, tags, self.tags
                 )
         if "image" in values:
-            values["image"] = _pixels(values["image"])
+            first = self.ops[0] if self.ops else None
+            values["image"] = _picture(values["image"], isinstance(first, transforms.CROPS))
             for op in self.ops:
                 values = op(values, rng)
             values["image"] = transforms.fit(values["image"], self.preprocessing)
@@ -333,9 +334,10 @@ def _check_shards(source: Source, process_count: int) -> None:
         )
 
 
-def _pixels(value: Any) -> np.ndarray:
+def _picture(value: Any, encoded: bool) -> bytes | np.ndarray:
+    """Pixels; or the bytes of a picture as they are, where `encoded` ones are read next."""
     if isinstance(value, bytes):
-        return images.decode(value)
+        return value if encoded else images.decode(value)
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
         return value
     raise ValueError(f"image is neither encoded bytes nor uint8 [height, width, 3]: {type(value)}")

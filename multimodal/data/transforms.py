@@ -1,19 +1,21 @@
 """Augmentations as plain data, `{"op": NAME, option: value}`, and the model's own resize.
 
 Each is a frozen dataclass called as `op(example, rng)`; it reads and replaces `example["image"]`,
-uint8 [height, width, 3], and draws from `rng` only. A new augmentation is one class and one line in
-`OPS`.
+uint8 [height, width, 3], and draws from `rng` only. Crops may be given the encoded picture. A new
+augmentation is one class and one line in `OPS`.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from multimodal.data.crops import Box, cut
 from multimodal.data.patches import fitting_size
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
@@ -37,15 +39,15 @@ class RandomResizedCrop:
     size: int = 0
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        height, width = image.shape[:2]
+        return _cut(example, self, rng)
+
+    def box(self, height: int, width: int, rng: np.random.Generator) -> Box:
+        """Of a picture of this size; `crops.snapped` says what is taken for it."""
         area = height * width * rng.uniform(*self.scale)
         aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
         h = min(height, max(1, round(math.sqrt(area / aspect))))
         w = min(width, max(1, round(math.sqrt(area * aspect))))
-        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-        crop = image[top : top + h, left : left + w]
-        return example | {"image": _resize_fast(crop, self.size or max(h, w))}
+        return Box(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,13 @@ class RandomCrop:
     size: int = 0
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        side = min(image.shape[:2])
-        top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
-        crop = image[top : top + side, left : left + side]
-        return example | {"image": _resize_fast(crop, self.size or side)}
+        return _cut(example, self, rng)
+
+    def box(self, height: int, width: int, rng: np.random.Generator) -> Box:
+        """Of a picture of this size; `crops.snapped` says what is taken for it."""
+        side = min(height, width)
+        top, left = (int(rng.integers(length - side + 1)) for length in (height, width))
+        return Box(top, left, side, side)
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,9 @@ class RandomErase:
         return example | {"image": image}
 
 
+# These take encoded pictures too, and decode no more of them than they need.
+CROPS = RandomResizedCrop | RandomCrop
+
 OPS: dict[str, type] = {
     "random_resized_crop": RandomResizedCrop,
     "random_crop": RandomCrop,
@@ -256,13 +263,8 @@ def _crop(picture: Image.Image, size: int, how: Image.Resampling) -> Image.Image
     return picture.resize((size, size), how, box)
 
 
-def _resize_fast(image: np.ndarray, size: int) -> np.ndarray:
-    """To a square; the mean over areas when shrinking, cubic when growing."""
-    if image.shape[:2] == (size, size):
-        return np.ascontiguousarray(image)
-    shrinks = min(image.shape[:2]) >= size
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how)
+def _cut(example: Example, crop: CROPS, rng: np.random.Generator) -> Example:
+    return example | {"image": cut(example["image"], partial(crop.box, rng=rng), crop.size)}
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
