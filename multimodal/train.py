@@ -4,18 +4,18 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.command import config_from_flags, run, workdir_from_flags
 from multimodal.config import Config, from_dict, to_dict
+from multimodal.data.feed import Feed
 from multimodal.data.tokenizers import describe_tokenizer
 from multimodal.errors import UserError
 from multimodal.evaluate import run_evaluators
@@ -89,16 +89,18 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         results = _evaluate(experiment, state, missed, workdir)
         writer.write(first, results)
     figures: dict[str, Any] = {}
+    feed = Feed(streams, experiment.mesh)
+    feed.ask(task_at(first, config.seed, weights))
     for step in range(first, config.steps):
         name = task_at(step, config.seed, weights)
-        with meter.waiting():
-            batch, slots = _next(streams[name])
+        batch, slots = feed.take(figures, meter.waiting())
         broken.note(name, slots)
-        device_batch = processes.to_global(batch, experiment.mesh)
         before = figures
-        state, figures = experiment.tasks[name].step_at(step)(state, device_batch)
+        state, figures = experiment.tasks[name].step_at(step)(state, batch)
         jax.block_until_ready(before)  # two steps in flight, no more: batches take memory
         meter.stepped(experiment.model_flops(name, step))
+        if step + 1 < config.steps:  # drawn and sent while this step runs
+            feed.ask(task_at(step + 1, config.seed, weights))
         positions[name] += 1
         bar.update()
         done = step + 1
@@ -109,8 +111,9 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
             figures = _named(figures, name, len(weights)) | meter.read(done, state.step)
             figures |= {"data/broken": broken.check()} | planned
             writer.write(done, figures)
-            bar.set_postfix(loss=f"{figures['train/loss']:.3f}")
-        # Saved before the next batch is drawn, so that state and positions agree.
+            waited = f"{figures['train/input_wait']:.0%}"
+            bar.set_postfix(loss=f"{figures['train/loss']:.3f}", input_wait=waited)
+        # Positions count the steps taken, not the batch that is drawn ahead: they suit the state.
         if last or checkpoints.should_save(done):
             meta = _meta(experiment, positions)
             checkpoints.save(done, state, meta, force=last, files=dict(files))
@@ -119,8 +122,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
                 results = _evaluate(experiment, state, due, workdir)
             writer.write(done, results)
     bar.close()
-    for stream in streams.values():
-        stream.close()
+    feed.close()
     checkpoints.close()
     writer.close()
     if first >= config.steps:
@@ -163,13 +165,6 @@ def _evaluate(
     """Evaluators on the averaged parameters, or the parameters where no average is kept."""
     params = state.params if state.ema is None else state.ema
     return run_evaluators(experiment, params, int(state.step), workdir, names)
-
-
-def _next(stream: Iterator[dict[str, Any]]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The next batch, parted into what the device is given and what stays on the host."""
-    slots = next(stream)
-    host = ("keys", "broken", "position")
-    return {k: v for k, v in slots.items() if k not in host}, slots
 
 
 def _named(figures: dict, task: str, tasks: int) -> dict[str, float]:

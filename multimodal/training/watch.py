@@ -17,7 +17,7 @@ from multimodal.parallel.chips import peak_flops
 
 
 class Meter:
-    """Speed since the last reading: seconds a step, examples a second, share of time spent waiting
+    """Speed since the last reading: seconds a step, examples a second, share of time lost waiting
     for input, MFU where the device's peak is known, peak memory."""
 
     def __init__(self, batch_size: int, devices: np.ndarray):
@@ -26,7 +26,7 @@ class Meter:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around drawing a batch."""
+        """Around waiting for a batch while the devices have nothing to do."""
         start = time.monotonic()
         yield
         self.waited += time.monotonic() - start
@@ -49,13 +49,14 @@ class Meter:
         now = time.monotonic()
         seconds = now - self.since - self.idle
         figures = {"train/peak_memory_bytes": float(_peak_memory(self.devices.flat[0]))}
+        if step != self.step:
+            figures["train/input_wait"] = self.waited / max(seconds, 1e-9)
         if self.step is None:
             figures["train/first_step_seconds"] = seconds
         elif step > self.step:
             rate = (step - self.step) / seconds
             figures["train/step_seconds"] = 1 / rate
             figures["train/examples_per_second"] = rate * self.batch_size
-            figures["train/input_wait"] = self.waited / seconds
             peak = peak_flops(self.devices.flat[0])
             if peak:
                 figures["train/mfu"] = self.flops / (seconds * peak * self.devices.size)

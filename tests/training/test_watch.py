@@ -46,9 +46,14 @@ def train(meter, clock, steps, waiting, computing):
 def test_speed_waiting_and_mfu_since_the_last_reading(clock):
     devices = np.array([Device()] * 4)
     meter = Meter(batch_size=32, devices=devices)
-    clock.pass_(50)
+    clock.pass_(40)
+    train(meter, clock, 1, waiting=2, computing=8)
     first = meter.read(1, DONE)
-    assert first == {"train/first_step_seconds": 50, "train/peak_memory_bytes": 12345}
+    assert first == {
+        "train/first_step_seconds": 50,
+        "train/input_wait": 0.04,
+        "train/peak_memory_bytes": 12345,
+    }
 
     train(meter, clock, 10, waiting=0.1, computing=0.3)
     with meter.paused():
