@@ -12,6 +12,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
+from multimodal.data.stages import stage
+
 MAX_PIXELS = 1 << 26  # 8192 x 8192; more is refused before any memory is taken
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _PLAIN = ("Gray", "YCbCr", "RGB")  # kinds of JPEG that need no conversion of ours
@@ -29,16 +31,21 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     Raises BrokenImage for anything unreadable, corrupt, cut off or larger than MAX_PIXELS.
     """
     try:
-        if data[:2] == b"\xff\xd8" and b"Exif\0" not in data[:65536]:
-            height, width, colours, _ = _jpeg_header(data)
-            _check_size(width, height)
-            if colours in _PLAIN:
-                return _decode_jpeg(data, height, width, reduce)
-        return _decode_any(data, reduce)
+        with stage("decode"):
+            return _decode(data, reduce)
     except BrokenImage:
         raise
     except Exception as error:  # each codec has its own; a broken picture must not end the run
         raise BrokenImage(f"unreadable picture: {error}"[:200]) from None
+
+
+def _decode(data: bytes, reduce: int) -> np.ndarray:
+    if data[:2] == b"\xff\xd8" and b"Exif\0" not in data[:65536]:
+        height, width, colours, _ = _jpeg_header(data)
+        _check_size(width, height)
+        if colours in _PLAIN:
+            return _decode_jpeg(data, height, width, reduce)
+    return _decode_any(data, reduce)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:

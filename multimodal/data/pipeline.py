@@ -19,11 +19,12 @@ import numpy as np
 from absl import flags
 
 from multimodal import config
-from multimodal.data import captions, images, patches, transforms
+from multimodal.data import captions, features, images, patches, transforms
 from multimodal.data.check import FIELDS
 from multimodal.data.order import Order
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.data.sources import open_data
+from multimodal.data.stages import stage
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
@@ -89,6 +90,33 @@ def batches(
 
     Raises UserError for settings or sources that cannot work, before the first batch.
     """
+    load, collate = reader(
+        data,
+        preprocessing,
+        batch_size=batch_size,
+        seed=seed,
+        process_index=process_index,
+        process_count=process_count,
+        classes=classes,
+        data_dir=data_dir,
+    )
+    indices = range(start_batch * load.per_process, _ENDLESS)
+    return _iterate(load, collate, indices, load.per_process, data.workers)
+
+
+def reader(
+    data: config.Data,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    classes: int | None = None,
+    data_dir: str = "",
+) -> tuple["_Load", "_Collate"]:
+    """What `batches` does, without the threads: one function makes an example of its number in this
+    process, the other makes a batch of examples."""
     per_process = _per_process(batch_size, process_count)
     source, fields = open_data(data, data_dir), dict(data.fields)
     _check_shards(source, process_count)
@@ -105,13 +133,11 @@ def batches(
         templates=data.templates,
         languages=data.languages,
         tags=data.tags,
-        width=_feature_width(source, fields),
+        width=features.width_of(source, fields),
         classes=classes,
     )
     tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
-    collate = _Collate(fields, preprocessing, tokenizer, width=load.width)
-    indices = range(start_batch * per_process, _ENDLESS)
-    return _iterate(load, collate, indices, per_process, data.workers)
+    return load, _Collate(fields, preprocessing, tokenizer, width=load.width)
 
 
 def evaluation_batches(
@@ -150,7 +176,7 @@ def evaluation_batches(
         templates=data.templates,
         languages=data.languages,
         extra=tuple(name for name in extra if name not in data.fields),
-        width=_feature_width(source, fields),
+        width=features.width_of(source, fields),
     )
     collate = _Collate(fields, preprocessing, None, load.extra, load.width)
     indices = range(-(-len(source) // batch_size) * per_process)
@@ -183,7 +209,8 @@ class _Load:
         if self.seed is None and position >= len(self.source):
             return {"position": position, "key": "", "broken": ""}
         try:
-            record = self.source[self.order(position)]
+            with stage("read"):
+                record = self.source[self.order(position)]
         except BrokenRecord as error:
             return {"position": position, "key": error.key, "broken": error.reason}
         example = {"position": position, "key": record["key"]}
@@ -200,7 +227,7 @@ class _Load:
         if "label" in values:
             _check_label(values["label"], self.classes)
         if "image_features" in values:
-            values["image_features"] = _vector(values["image_features"], self.width)
+            values["image_features"] = features.vector(values["image_features"], self.width)
         if self.seed is None:
             rng = None
             if "text" in values:
@@ -215,9 +242,10 @@ class _Load:
         if "image" in values:
             first = self.ops[0] if self.ops else None
             values["image"] = _picture(values["image"], isinstance(first, transforms.CROPS))
-            for op in self.ops:
-                values = op(values, rng)
-            values["image"] = transforms.fit(values["image"], self.preprocessing)
+            with stage("augment"):
+                for op in self.ops:
+                    values = op(values, rng)
+                values["image"] = transforms.fit(values["image"], self.preprocessing)
         return values
 
 
@@ -232,6 +260,10 @@ class _Collate:
     width: int = 0  # of image_features
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> Batch:
+        with stage("collate"):
+            return self._batch(examples)
+
+    def _batch(self, examples: Sequence[dict[str, Any]]) -> Batch:
         valid = np.array(["broken" not in e for e in examples])
         batch: Batch = {
             "valid": valid,
@@ -256,7 +288,8 @@ class _Collate:
         elif "text" in self.fields:
             texts = [e["text"] for e, v in zip(examples, valid, strict=True) if v]
             batch["text"] = np.zeros((len(examples), self.preprocessing.length), np.int32)
-            batch["text"][valid] = tokenize(texts, self.preprocessing, self.tokenizer)
+            with stage("tokenise"):
+                batch["text"][valid] = tokenize(texts, self.preprocessing, self.tokenizer)
         return batch | {name: [e.get(name) for e in examples] for name in self.extra}
 
 
@@ -348,27 +381,6 @@ def _check_label(label: Any, classes: int | None) -> None:
         raise ValueError(f"label {label!r} is not an integer")
     if classes is not None and not 0 <= label < classes:
         raise ValueError(f"label {label} is none of the model's classes, 0 to {classes - 1}")
-
-
-def _vector(value: Any, width: int = 0) -> np.ndarray:
-    """Features computed beforehand: a list of numbers, or little-endian float32 bytes."""
-    is_bytes = isinstance(value, bytes)
-    vector = np.frombuffer(value, "<f4") if is_bytes else np.asarray(value, np.float32)
-    if vector.ndim != 1 or (width and len(vector) != width):
-        raise ValueError(f"image_features have shape {vector.shape}, not {(width or 'width',)}")
-    return vector
-
-
-def _feature_width(source: Source, fields: dict[str, str]) -> int:
-    """That of the first readable record; 0 where the fields name no features."""
-    for i in range(min(len(source), 16) if "image_features" in fields else 0):
-        try:
-            return len(_vector(look_up(source[i], fields["image_features"])))
-        except (BrokenRecord, KeyError, ValueError, TypeError):
-            continue
-    if "image_features" in fields:
-        raise UserError("data.fields.image_features: none of the first records has a vector there")
-    return 0
 
 
 def _or_none(record: Record, path: str | None) -> Any:
