@@ -5,6 +5,7 @@ almost for nothing. Such a box lies on multiples of that number, so that it is t
 picture at either scale; which box it is depends on the size of the picture, not on its format.
 """
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from multimodal.data import images
 # Decoded at a fraction, a picture is sharper than its bicubic reduction: some pixels are kept to
 # average over.
 _MARGIN = 1.25
+_KEPT = 1 << 24  # bytes
+_memory = threading.local()
 
 
 class Box(NamedTuple):
@@ -50,10 +53,14 @@ def cut(picture: bytes | np.ndarray, draw: Callable[[int, int], Box], size: int 
     size = size or max(box.height, box.width)
     box, n = snapped(box, size)
     if encoded:
-        picture = images.decode(picture, n)
+        sides = (-(-side // n) for side in shape)
+        shrinks = min(box.height, box.width) >= size  # which averages what is not smooth
+        memory = _scratch("decoded", *sides)
+        picture = images.decode(picture, n, smooth=not shrinks, buffer=memory)
         box = Box(*(x // n for x in box))
     top, left, height, width = box
-    return resize(picture[top : top + height, left : left + width], size)
+    out = resize(picture[top : top + height, left : left + width], size)
+    return out.copy() if encoded and np.may_share_memory(out, picture) else out
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -72,5 +79,19 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     height, width = (2 * size if side > size else size for side in image.shape[:2])
     # Near its limit cubic interpolation, being sharper, lets through what should be averaged.
     how = cv2.INTER_LINEAR if 1.8 * size < max(image.shape[:2]) else cv2.INTER_CUBIC
-    image = cv2.resize(image, (width, height), interpolation=how)
+    between = _scratch("between", height, width)
+    image = cv2.resize(image, (width, height), dst=between, interpolation=how)
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def _scratch(name: str, height: int, width: int) -> np.ndarray:
+    """Memory for pixels that is used again by this thread: fresh memory costs as much as a resize,
+    since the system clears it page by page."""
+    size = height * width * 3
+    if size > _KEPT:
+        return np.empty((height, width, 3), np.uint8)
+    kept = getattr(_memory, name, None)
+    if kept is None or kept.size < size:
+        kept = np.empty(size, np.uint8)
+        setattr(_memory, name, kept)
+    return kept[:size].reshape(height, width, 3)

@@ -7,6 +7,8 @@ whole: half a picture is never passed on.
 """
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -24,27 +26,31 @@ class BrokenImage(Exception):
     """The reason why a picture cannot be decoded."""
 
 
-def decode(data: bytes, reduce: int = 1) -> np.ndarray:
+def decode(
+    data: bytes, reduce: int = 1, *, smooth: bool = True, buffer: np.ndarray | None = None
+) -> np.ndarray:
     """The picture in `data` (JPEG, PNG, WebP, GIF, BMP, TIFF) as uint8 [height, width, 3].
 
-    Where `jpeg_size` knows its size, both sides are divided by `reduce` (1, 2, 4 or 8), rounded up.
+    Where `jpeg_size` knows its size, both sides are divided by `reduce` (1, 2, 4 or 8), rounded up;
+    colours kept at half the resolution are repeated, not interpolated, unless `smooth`; and the
+    pixels are put into `buffer`, uint8 and large enough, instead of memory of their own.
     Raises BrokenImage for anything unreadable, corrupt, cut off or larger than MAX_PIXELS.
     """
     try:
         with stage("decode"):
-            return _decode(data, reduce)
+            return _decode(data, reduce, {"fastupsample": not smooth, "buffer": buffer})
     except BrokenImage:
         raise
     except Exception as error:  # each codec has its own; a broken picture must not end the run
         raise BrokenImage(f"unreadable picture: {error}"[:200]) from None
 
 
-def _decode(data: bytes, reduce: int) -> np.ndarray:
-    if data[:2] == b"\xff\xd8" and b"Exif\0" not in data[:65536]:
+def _decode(data: bytes, reduce: int, options: Mapping[str, Any]) -> np.ndarray:
+    if data[:2] == b"\xff\xd8" and not _has_exif(data):
         height, width, colours, _ = _jpeg_header(data)
         _check_size(width, height)
         if colours in _PLAIN:
-            return _decode_jpeg(data, height, width, reduce)
+            return _decode_jpeg(data, height, width, reduce, options)
     return _decode_any(data, reduce)
 
 
@@ -56,7 +62,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
     height, width, colours, _ = _jpeg_header(data)
     if colours not in _PLAIN:
         return None
-    if b"Exif\0" not in data[:65536]:
+    if not _has_exif(data):
         return height, width
     try:
         exif = Image.Exif()
@@ -73,11 +79,26 @@ def _jpeg_header(data: bytes) -> tuple[int, int, str, str]:
         return 0, 0, "unknown", "unknown"
 
 
-def _decode_jpeg(data: bytes, height: int, width: int, reduce: int) -> np.ndarray:
+def _decode_jpeg(
+    data: bytes, height: int, width: int, reduce: int, options: Mapping[str, Any]
+) -> np.ndarray:
     if reduce == 1:
-        return simplejpeg.decode_jpeg(data, "RGB")
+        return simplejpeg.decode_jpeg(data, "RGB", **options)
     sides = {"min_height": -(-height // reduce), "min_width": -(-width // reduce)}
-    return simplejpeg.decode_jpeg(data, "RGB", min_factor=reduce, **sides)
+    return simplejpeg.decode_jpeg(data, "RGB", min_factor=reduce, **sides, **options)
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether a segment before the picture itself is EXIF; quicker than searching for the word."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:  # start of the scan
+        if data[at + 1] == 0xFF:  # one of any number of filling bytes
+            at += 1
+            continue
+        if data[at + 1] == 0xE1 and data[at + 4 : at + 9] == b"Exif\0":
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return False
 
 
 def _decode_any(data: bytes, reduce: int) -> np.ndarray:
@@ -85,7 +106,7 @@ def _decode_any(data: bytes, reduce: int) -> np.ndarray:
     _check_size(*image.size)
     if image.format == "JPEG" and image.mode != "CMYK":
         # Pillow passes over corrupt data in silence.
-        pixels = Image.fromarray(_decode_jpeg(data, image.height, image.width, reduce))
+        pixels = Image.fromarray(_decode_jpeg(data, image.height, image.width, reduce, {}))
         pixels.info["exif"] = image.info.get("exif", b"")
         return np.asarray(ImageOps.exif_transpose(pixels))
     image.load()

@@ -187,3 +187,17 @@ def test_other_transforms_may_follow_a_crop():
     out = ops[0](example, np.random.default_rng(0))
     turned = ops[1](out, np.random.default_rng(0))
     np.testing.assert_array_equal(turned["image"], out["image"][:, ::-1])
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (100, 90), (40, 30)])
+def test_a_crop_keeps_its_pixels_while_others_are_made(shape):
+    """Memory is used again from picture to picture, but never what was handed out."""
+    first, second = (encoded(picture(i, *shape), "JPEG") for i in (1, 2))
+    for size in (64, 32):
+        out = cut(first, lambda height, width: Box(0, 0, height, width), size)
+        before = out.copy()
+        cut(second, lambda height, width: Box(0, 0, height, width), size)
+        np.testing.assert_array_equal(out, before)
+        assert out.flags.owndata or not np.may_share_memory(
+            out, cut(second, lambda *s: Box(0, 0, *s), size)
+        )
