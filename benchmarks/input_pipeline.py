@@ -1,5 +1,6 @@
 """The input side by side with the usual ways, alternating, per CPU-second:
 python benchmarks/input_pipeline.py --data=TAR[::TAR ...] [--only=crops,reads,pipeline] [--rounds=N]
+[--workers=0,2]
 
 crops     a JPEG to a random crop of 224 pixels: ours against Pillow (decode, crop, bicubic), with
           the mean absolute difference of the two
@@ -207,23 +208,23 @@ def random_resized_crop(image: Image.Image, rng: random.Random) -> Image.Image:
     return part.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def pipeline(path: str, folder: Path, rounds: int) -> None:
+def pipeline(path: str, folder: Path, rounds: int, workers: list[int]) -> None:
     if importlib.util.find_spec("torch") is None:
         print("pipeline: left out, torch is not installed: pip install torch==2.13.0")
         return
     tar = folder / "pipeline.tar"
     write_tar(tar, photos(path, 1000, 500, 375))
     print(f"{'pipeline, 500 x 375':<26}{'ours':>8}{'torch':>8}   a CPU-second{'ratio':>8}")
-    for workers in (0, 2):
+    for number in workers:
         found: dict[str, list[float]] = {"ours": [], "theirs": []}
         for turn in range(rounds):
             for side in sorted(found, reverse=turn % 2 == 1):
                 # In a process of its own: what the other reads ahead must not count.
-                asked = json.dumps([side, str(tar), workers, 4.0])
+                asked = json.dumps([side, str(tar), number, 4.0])
                 told = subprocess.check_output([sys.executable, __file__, "--side", asked])
                 found[side].append(float(told.split()[-1]))
         one, two = (float(np.median(found[side])) for side in ("ours", "theirs"))
-        print(f"workers={workers}".ljust(26) + f"{one:>8,.0f}{two:>8,.0f}{one / two:>23.2f}")
+        print(f"workers={number}".ljust(26) + f"{one:>8,.0f}{two:>8,.0f}{one / two:>23.2f}")
 
 
 def main() -> None:
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--data", help="tars with pictures as .jpg, joined by ::")
     parser.add_argument("--only", default="crops,reads,pipeline")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", default="0,2", help="of the pipeline")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
@@ -239,11 +241,12 @@ def main() -> None:
         return
     if not given.data:
         parser.error("--data is missing")
+    workers = [int(number) for number in given.workers.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         parts: dict[str, Callable[[], None]] = {
             "crops": lambda: crops(given.data, given.rounds),
             "reads": lambda: reads(given.data, Path(folder), given.rounds),
-            "pipeline": lambda: pipeline(given.data, Path(folder), given.rounds),
+            "pipeline": lambda: pipeline(given.data, Path(folder), given.rounds, workers),
         }
         for name in given.only.split(","):
             if name not in parts:
