@@ -25,6 +25,7 @@ from multimodal.models.build import Model, Params
 from multimodal.models.build import build as build_model
 from multimodal.objectives.build import build as build_objectives
 from multimodal.objectives.objective import Objective, Vocabulary
+from multimodal.parallel.gather import Gather
 from multimodal.parallel.mesh import make_mesh
 from multimodal.parallel.processes import batch_part
 from multimodal.parallel.rules import batch_sharding, placement_table
@@ -196,7 +197,11 @@ def build(
     paths = trainable(config.optimizer, shapes)
     trained, _ = split(shapes, paths)
     optimizer = make_optimizer(config.optimizer, config.steps, trained, model.stacked & paths)
-    placed = shardings(model, optimizer, paths, mesh, config.ema is not None)
+    over = ("fsdp",) if config.gather == "compiler" else ("fsdp", "data")
+    placed = shardings(model, optimizer, paths, mesh, config.ema is not None, over)
+    gather = None
+    if config.gather != "compiler" and mesh.size > 1:
+        gather = Gather(config.dtype, config.reduce, keep=config.gather == "step")
     step_settings = StepSettings(
         optimizer,
         make_schedule(config.optimizer, config.steps),
@@ -204,6 +209,8 @@ def build(
         config.seed,
         config.accumulate,
         config.ema,
+        gather,
+        {path: sharding.spec for path, sharding in placed.params.items()},
     )
     special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
     p = config.preprocessing

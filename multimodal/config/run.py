@@ -41,7 +41,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Config:
-    """One run. `accumulate` splits the batch into microbatches that share one loss."""
+    """One run. `accumulate` splits the batch into microbatches that share one loss.
+
+    `gather` says how parameters come to where they are used. "compiler": they live as the mesh's
+    fsdp axis splits them, and the compiler sees to the rest. "step" and "layer": they and the
+    optimiser's state are split over all devices with examples of their own, and gathered in `dtype`
+    once a step, or layer by layer in the forward pass and again in the backward pass, which takes
+    less memory and more traffic; gradients are added up in `reduce`.
+    """
 
     name: str
     model: Model
@@ -56,6 +63,8 @@ class Config:
     batch_size: int = 256
     accumulate: int = 1
     dtype: Literal["float32", "bfloat16"] = "float32"
+    gather: Literal["compiler", "step", "layer"] = "compiler"
+    reduce: Literal["float32", "bfloat16"] = "float32"
     ema: float | None = None
     log_every: int = 50
     profile: bool = False

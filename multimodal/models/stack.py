@@ -10,6 +10,7 @@ from flax import nnx
 from multimodal.config import Transformer
 from multimodal.models.attention import Cache
 from multimodal.models.block import Block
+from multimodal.parallel.gather import kept, whole
 
 POLICIES = {
     "none": None,
@@ -59,7 +60,7 @@ class Stack(nnx.Module):
 
         def body(x, layer):
             params, rate, key, cache = layer
-            block = nnx.merge(graph, params)
+            block = nnx.merge(graph, whole(params))
             y, extras = block(
                 x,
                 mask=mask,
@@ -69,28 +70,30 @@ class Stack(nnx.Module):
                 drop_path_rate=rate,
                 key=key,
             )
-            kept = {name: extras[name] for name in capture if name in extras}
+            captured = {name: extras[name] for name in capture if name in extras}
             if "hidden" in capture:
-                kept["hidden"] = y
+                captured["hidden"] = y
             if cache is not None:
-                kept["cache"] = extras["cache"]
-            return y, kept
+                captured["cache"] = extras["cache"]
+            return y, captured
 
-        if s.remat != "none":
-            body = jax.checkpoint(body, policy=POLICIES[s.remat], prevent_cse=not s.scan)
-        layers = (nnx.to_pure_dict(params), rates, keys, cache)
+        stacked = nnx.to_pure_dict(params)
+        policy = kept(POLICIES[s.remat], stacked)
+        if policy is not None:
+            body = jax.checkpoint(body, policy=policy, prevent_cse=not s.scan)
+        layers = (stacked, rates, keys, cache)
         first = x
         if s.scan:
-            x, kept = jax.lax.scan(body, x, layers)
+            x, captured = jax.lax.scan(body, x, layers)
         else:
             steps = []
             for i in range(s.depth):
                 x, extras = body(x, jax.tree.map(operator.itemgetter(i), layers))
                 steps.append(extras)
-            kept = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
+            captured = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
         if "hidden" in capture:
-            kept["hidden"] = jnp.concatenate([first[None], kept["hidden"]])
-        return x, kept
+            captured["hidden"] = jnp.concatenate([first[None], captured["hidden"]])
+        return x, captured
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

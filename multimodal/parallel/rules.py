@@ -18,10 +18,14 @@ BATCH = RULES["batch"]
 
 
 def parameter_spec(
-    axes: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
+    axes: Sequence[str | None],
+    shape: Sequence[int],
+    mesh: Mesh | AbstractMesh,
+    over: tuple[str, ...] = ("fsdp",),
 ) -> PartitionSpec:
-    """Placement of one parameter. A mesh axis that does not divide its own dimension moves to the
-    largest other one that it divides, so that nothing is replicated in silence."""
+    """Placement of one parameter, split `over` those axes as well as by tensor. A mesh axis that
+    does not divide its own dimension moves to the largest other one that it divides, so that
+    nothing is replicated in silence; two axes may split two dimensions."""
     sizes = dict(mesh.shape)
     parts: list[tuple[str, ...]] = [()] * len(shape)
 
@@ -29,8 +33,9 @@ def parameter_spec(
         shards = math.prod(sizes[a] for a in parts[dim]) * sizes[axis]
         return axes[dim] != "layers" and shape[dim] % shards == 0
 
-    for axis in ("tensor", "fsdp"):
-        named = [d for d, name in enumerate(axes) if axis in RULES.get(name, ())]
+    for axis in ("tensor", *over):
+        like = "fsdp" if axis == "data" else axis
+        named = [d for d, name in enumerate(axes) if like in RULES.get(name, ())]
         if sizes.get(axis, 1) == 1 or (axis == "tensor" and not named):
             continue
         others = sorted(set(range(len(shape))) - set(named), key=lambda d: -shape[d])
@@ -41,11 +46,14 @@ def parameter_spec(
 
 
 def parameter_shardings(
-    axes: dict[str, tuple[str | None, ...]], shapes: dict[str, jax.ShapeDtypeStruct], mesh: Mesh
+    axes: dict[str, tuple[str | None, ...]],
+    shapes: dict[str, jax.ShapeDtypeStruct],
+    mesh: Mesh,
+    over: tuple[str, ...] = ("fsdp",),
 ) -> dict[str, NamedSharding]:
     """Sharding of every parameter, by path."""
     return {
-        path: NamedSharding(mesh, parameter_spec(axes[path], leaf.shape, mesh))
+        path: NamedSharding(mesh, parameter_spec(axes[path], leaf.shape, mesh, over))
         for path, leaf in shapes.items()
     }
 

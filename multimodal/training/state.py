@@ -46,10 +46,12 @@ def shardings(
     trainable: frozenset[str],
     mesh: Mesh,
     with_ema: bool,
+    over: tuple[str, ...] = ("fsdp",),
 ) -> TrainState:
-    """The sharding of every leaf of the state, as a TrainState of NamedShardings."""
+    """The sharding of every leaf of the state, split `over` these mesh axes, as a TrainState of
+    NamedShardings."""
     shapes = model.shapes()
-    params = parameter_shardings(model.axes, shapes, mesh)
+    params = parameter_shardings(model.axes, shapes, mesh, over)
     trained, _ = split(shapes, trainable)
     whole: NamedSharding = replicated(mesh)
     opt_state = state_shardings(optimizer, trained, params, mesh)

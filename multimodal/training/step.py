@@ -6,9 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
 from multimodal.models.build import Model, Params
 from multimodal.objectives.objective import Batch, Metrics, Objective
+from multimodal.parallel.gather import Gather, spread
 from multimodal.training import ema
 from multimodal.training.gradients import in_microbatches, loss_and_gradient
 from multimodal.training.schedule import Schedule
@@ -24,6 +26,8 @@ class StepSettings(NamedTuple):
     seed: int
     accumulate: int = 1
     ema: float | None = None
+    gather: Gather | None = None
+    specs: Mapping[str, PartitionSpec] | None = None
 
 
 def make_step(
@@ -41,6 +45,9 @@ def make_step(
     objective's, gradient_norm (before clipping), learning_rate, valid (share of whole examples).
     """
     s = settings
+    bound = lambda params, batch, key: model.bind(params)(batch, key)  # noqa: E731
+    if s.gather is not None:
+        bound = spread(bound, s.gather, s.specs, model.stacked)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         _, steps_key = seed_keys(s.seed)
@@ -55,7 +62,7 @@ def make_step(
         trained, frozen = split(state.params, s.trainable)
 
         def apply(trained, batch, key):
-            return model.bind(trained | frozen)(batch, key) | constants
+            return bound(trained | frozen, batch, key) | constants
 
         loss, metrics, gradient = loss_and_gradient(
             apply, objectives, trained, batch, model_key, s.accumulate
