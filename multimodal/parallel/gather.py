@@ -28,11 +28,13 @@ GATHERED = "gathered"  # the name, for rematerialisation, of what was gathered
 class Part:
     """This device's part of a parameter, inside of `spread`.
 
-    `dims`: which dimension, counted from the last, is split over which mesh axes.
+    `dims`: which dimension, counted from the last, is split over which mesh axis, in the order of
+    gathering. One axis at a time: TPUs scatter the sum over a line of devices, but over a plane of
+    them add up whole arrays and cut.
     """
 
     value: jax.Array
-    dims: tuple[tuple[int, tuple[str, ...]], ...] = dataclasses.field(metadata={"static": True})
+    dims: tuple[tuple[int, str], ...] = dataclasses.field(metadata={"static": True})
     settings: "Gather" = dataclasses.field(metadata={"static": True})
 
 
@@ -96,8 +98,8 @@ def _check(outputs: Tree, batch: int) -> None:
 
 def part(x: jax.Array, spec: PartitionSpec, settings: Gather) -> Part | jax.Array:
     """A local array as a part; one that is whole everywhere stays an array."""
-    axes = _by_examples(spec)
-    dims = tuple((dim - x.ndim, names) for dim, names in enumerate(axes) if names)
+    split = enumerate(_by_examples(spec))
+    dims = tuple((dim - x.ndim, axis) for dim, axes in split for axis in reversed(axes))
     return Part(x, dims, settings) if dims else x
 
 
@@ -142,11 +144,9 @@ def _whole(x: Any) -> Any:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _gather(x: jax.Array, dims: tuple, dtype: str, reduce: str) -> jax.Array:
     x = x.astype(dtype)
-    for dim, axes in dims:
+    for dim, axis in dims:
         dim += x.ndim
-        # As one row a device: TPUs gather parts that do not fill their tiles by adding up arrays
-        # of mostly zeros, at twice the traffic.
-        rows = jax.lax.all_gather(x.reshape(-1), axes)
+        rows = jax.lax.all_gather(_in_lanes(x), axis)
         rows = jnp.moveaxis(rows.reshape(-1, *x.shape), 0, dim)
         x = rows.reshape(*x.shape[:dim], -1, *x.shape[dim + 1 :])
     return jax.lax.pcast(x, _rest(dims), to="varying") if _rest(dims) else x
@@ -168,19 +168,26 @@ def scatter(gradient: jax.Array, dims: tuple, reduce: str) -> jax.Array:
     x, mesh = gradient.astype(reduce), jax.sharding.get_abstract_mesh()
     if mesh.abstract_device and mesh.abstract_device.device_kind == "cpu":
         x = x.astype(jnp.float32)  # rounded like elsewhere; XLA for CPU cannot add up bfloat16
-    for dim, axes in reversed(dims):
+    for dim, axis in reversed(dims):
         dim += x.ndim
-        shards = math.prod(mesh.shape[axis] for axis in axes)
+        shards = mesh.shape[axis]
         rows = x.reshape(*x.shape[:dim], shards, -1, *x.shape[dim + 1 :])
         rows = jnp.moveaxis(rows, dim, 0)
-        x = jax.lax.psum_scatter(rows.reshape(shards, -1), axes).reshape(rows.shape[1:])
+        local = rows.shape[1:]
+        x = jax.lax.psum_scatter(_in_lanes(rows, shards), axis).reshape(local)
     if rest := _rest(dims):
         x = jax.lax.psum(x, rest)
     return x.astype(jnp.float32)
 
 
+def _in_lanes(x: jax.Array, *leading: int) -> jax.Array:
+    """The same numbers as [*leading, rows, 128]: TPUs gather and scatter parts that do not fill
+    their tiles by adding up whole arrays, at twice the traffic."""
+    return x.reshape(*leading, -1, 128 if x.size % (128 * math.prod(leading)) == 0 else 1)
+
+
 def _rest(dims: tuple) -> tuple[str, ...]:
     """The axes that hold examples over which a part is the same everywhere."""
-    split = {axis for _, axes in dims for axis in axes}
+    split = {axis for _, axis in dims}
     mesh = jax.sharding.get_abstract_mesh()
     return tuple(axis for axis in BATCH if axis in mesh.shape and axis not in split)

@@ -87,7 +87,7 @@ def test_all_devices_share_the_state_and_traffic_is_what_it_must_be():
     twice = once + 4 * sum(split[p] for p in again)
 
     def gathered(gather, kind):
-        # The last gather along two axes makes the whole array; the one before, a part of it.
+        # The last of two gathers makes the whole array; the first, a part of it.
         return sum(c.bytes * c.times for c in sent[gather] if c.kind == kind)
 
     for gather, least in (("step", once), ("layer", twice)):
@@ -108,7 +108,7 @@ def test_one_dimension_too_small_for_all_devices_leaves_the_rest_to_another():
 
 def test_what_a_rematerialised_layer_keeps():
     keeping, letting_go = (
-        {"w": Part(np.zeros(4), ((-1, ("fsdp",)),), Gather("float32", "float32", keep))}
+        {"w": Part(np.zeros(4), ((-1, "fsdp"),), Gather("float32", "float32", keep))}
         for keep in (True, False)
     )
     nothing = jax.checkpoint_policies.nothing_saveable
