@@ -106,7 +106,11 @@ def verdict(
     elif max(o.workers for o in rates) < wanted <= cores:
         change = f"set config.tasks.TASK.data.workers={wanted}, of {cores} cores"
     else:
-        change = f"it takes {wanted} free cores and this host has {cores}: use more hosts"
+        change = (
+            f"it takes {wanted} free cores of {cores}, which have other work: give it more of them"
+            if wanted <= cores
+            else f"it takes {wanted} free cores and this host has {cores}: use more hosts"
+        )
         if smaller := _smaller(found, size):
             change += (
                 f", or store pictures at {smaller} pixels, since decoding is "

@@ -59,6 +59,14 @@ def test_too_slow_with_all_cores_at_work_asks_for_hosts_or_smaller_pictures():
     assert told(4000, profile=found(picture=None))[1].endswith("use more hosts")
 
 
+def test_cores_that_have_other_work_are_told():
+    line = told(2600, cores=8, rates=[Rate(8, 2000, 1000)])[1]
+    assert line.endswith(
+        "it takes 4 free cores of 8, which have other work: give it more of them, or"
+        " store pictures at 256 pixels, since decoding is 60% of the work"
+    )
+
+
 def test_too_slow_for_the_disks():
     line = told(4000, profile=found(waiting=5e-3))[1]
     assert "reading waits 5.0 ms an example for 60 kB: use faster or local disks" in line
