@@ -23,6 +23,16 @@ Tree = Any
 GATHERED = "gathered"  # the name, for rematerialisation, of what was gathered
 
 
+@dataclasses.dataclass(frozen=True)
+class Gather:
+    """How parameters travel: matrices in `dtype` and their gradients in `reduce`, vectors in
+    float32. `keep`: what is gathered in the forward pass stays for the backward pass."""
+
+    dtype: str
+    reduce: str
+    keep: bool
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -35,17 +45,7 @@ class Part:
 
     value: jax.Array
     dims: tuple[tuple[int, str], ...] = dataclasses.field(metadata={"static": True})
-    settings: "Gather" = dataclasses.field(metadata={"static": True})
-
-
-@dataclasses.dataclass(frozen=True)
-class Gather:
-    """How parameters travel: matrices in `dtype` and their gradients in `reduce`, vectors in
-    float32. `keep`: what is gathered in the forward pass stays for the backward pass."""
-
-    dtype: str
-    reduce: str
-    keep: bool
+    settings: Gather = dataclasses.field(metadata={"static": True})
 
 
 def spread(
@@ -181,9 +181,10 @@ def scatter(gradient: jax.Array, dims: tuple, reduce: str) -> jax.Array:
 
 
 def _in_lanes(x: jax.Array, *leading: int) -> jax.Array:
-    """The same numbers as [*leading, rows, 128]: TPUs gather and scatter parts that do not fill
-    their tiles by adding up whole arrays, at twice the traffic."""
-    return x.reshape(*leading, -1, 128 if x.size % (128 * math.prod(leading)) == 0 else 1)
+    """The same numbers as [*leading, rows, 128], if they fill rows: TPUs gather and scatter parts
+    that do not fill their tiles by adding up whole arrays, at twice the traffic."""
+    lanes = (128,) if x.size % (128 * math.prod(leading)) == 0 else ()
+    return x.reshape(*leading, -1, *lanes)
 
 
 def _rest(dims: tuple) -> tuple[str, ...]:

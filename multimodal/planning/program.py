@@ -62,7 +62,7 @@ def compile_step(run: Experiment, task: str, first: int) -> Program:
     return Program(
         task,
         first,
-        _memory(run, stats),
+        _memory(run, task, stats),
         stats.host_argument_size_in_bytes + stats.host_temp_size_in_bytes,
         tuple(collectives(text, run.mesh)),
         hbm_bytes(text),
@@ -106,7 +106,7 @@ def state_bytes(run: Experiment) -> dict[str, int]:
     return {name: _local(part) for name, part in parts.items() if part is not None}
 
 
-def _memory(run: Experiment, stats: Any) -> dict[str, int]:
+def _memory(run: Experiment, task: str, stats: Any) -> dict[str, int]:
     """The compiler's figures, split. Arguments are the state and the batch, by their shapes;
     gradients have the shapes and shardings of what is trained, the rest of the temporaries are
     activations; other is the code, padding and what a step returns beside the state."""
@@ -116,7 +116,7 @@ def _memory(run: Experiment, stats: Any) -> dict[str, int]:
     gradients = min(gradients, temporary)
     returned = stats.output_size_in_bytes - stats.alias_size_in_bytes
     parts = state_bytes(run) | {
-        "batch": _local(run.abstract_batch()),
+        "batch": _local(run.abstract_batch(task)),
         "gradients": gradients,
         "activations": temporary - gradients,
     }

@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
-from multimodal.config import Config, MeshShape, Remat, Transformer
+from multimodal.config import Config, MeshShape, Remat, Transformer, parts
 from multimodal.errors import UserError
+from multimodal.parallel.mesh import AXES, axis_sizes
 from multimodal.planning.plan import Assumptions, Plan, plan
 from multimodal.planning.program import DoesNotFit
 
@@ -33,14 +34,16 @@ class Choice:
 
     def __str__(self) -> str:
         mesh = [f"{axis} {n}" for axis, n in dataclasses.asdict(self.mesh).items() if n != 1]
-        parts = f", {self.accumulate} microbatches" if self.accumulate > 1 else ""
-        return f"{' x '.join(mesh) or 'one device'}, remat {self.remat}{parts}"
+        split = f", {self.accumulate} microbatches" if self.accumulate > 1 else ""
+        return f"{' x '.join(mesh) or 'one device'}, remat {self.remat}{split}"
 
 
 def choice_of(config: Config, devices: int) -> Choice:
     """The config's own; where its stacks differ in remat, that of the first."""
-    remats = [part.remat for part in _stacks(config.model)]
-    return Choice(_filled(config.mesh, devices), (remats or [REMATS[0]])[0], config.accumulate)
+    remats = [part.remat for _, part in parts(config.model) if isinstance(part, Transformer)]
+    sizes = axis_sizes(dataclasses.asdict(config.mesh), devices)
+    mesh = dataclasses.replace(config.mesh, **dict(zip(AXES, sizes, strict=True)))
+    return Choice(mesh, (remats or [REMATS[0]])[0], config.accumulate)
 
 
 def neighbours(found: Plan) -> list[Choice]:
@@ -151,26 +154,6 @@ def _resharded(choice: Choice, factor: float) -> Choice | None:
     return dataclasses.replace(
         choice, mesh=dataclasses.replace(m, data=both // fsdp * m.slices, fsdp=fsdp)
     )
-
-
-def _filled(mesh: MeshShape, devices: int) -> MeshShape:
-    """The mesh with what is left in place of -1."""
-    axes = {axis: getattr(mesh, axis) for axis in ("data", "fsdp", "tensor", "sequence")}
-    known = 1
-    for size in axes.values():
-        known *= max(size, 1)
-    left = {axis: devices // known if n == -1 else n for axis, n in axes.items()}
-    return dataclasses.replace(mesh, **left)
-
-
-def _stacks(part: Any) -> list[Transformer]:
-    if isinstance(part, Transformer):
-        return [part]
-    if isinstance(part, dict):
-        return [stack for inner in part.values() for stack in _stacks(inner)]
-    if dataclasses.is_dataclass(part):
-        return _stacks(vars(part))
-    return []
 
 
 def _with_remat(part: Any, remat: str) -> Any:

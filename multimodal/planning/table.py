@@ -22,19 +22,7 @@ def page(figures: dict[str, Any]) -> str:
         f"{tera(f['hardware_flops_per_step'])} done",
         f"traffic of a step and device: {gib(f['hbm_traffic_bytes_per_device'])} of memory, "
         f"{mib(f['wire_bytes_per_device'])} on the wire",
-        *_rows(
-            [
-                (
-                    f"  {c['kind']}",
-                    c["axes"],
-                    f"{c['times']} x",
-                    mib(c["bytes"]),
-                    mib(c["wire_bytes"]),
-                )
-                for c in f["collectives"]
-            ],
-            head=("  collective", "axes", "times", "bytes", "on the wire"),
-        ),
+        *_collectives(f["collectives"]),
         "",
         *_time(f),
         f"checkpoint: {gib(f['checkpoint_bytes'])}, {f['checkpoint_seconds']:.0f} s",
@@ -147,9 +135,7 @@ def _kinds(programs: list[dict[str, Any]]) -> list[str]:
             gib(p["hbm_bytes_per_device"]),
             tera(p["hardware_flops"]),
             mib(p["wire_bytes_per_device"]),
-            f"{p['step_seconds_lower_bound'] * 1e3:.1f} ms"
-            if p["step_seconds_lower_bound"]
-            else "-",
+            _milliseconds(p["step_seconds_lower_bound"]),
         )
         for p in programs
     ]

@@ -36,12 +36,12 @@ def two_steps(config, devices, **mesh):
 
 
 @pytest.mark.parametrize(
-    ("gather", "mesh"),
-    [("step", MESH), ("layer", {"data": 2, "fsdp": 2, "tensor": 2})],
+    ("gather", "mesh", "accumulate"),
+    [("step", MESH, 2), ("layer", {"data": 2, "fsdp": 2, "tensor": 2}, 1)],
 )
-def test_the_same_step_as_on_one_device(gather, mesh):
+def test_the_same_step_as_on_one_device(gather, mesh, accumulate):
     state, figures = two_steps(settings("compiler"), 1)
-    other, seen = two_steps(settings(gather), 8, **mesh)
+    other, seen = two_steps(settings(gather, accumulate=accumulate), 8, **mesh)
     assert figures["loss"] == pytest.approx(seen["loss"], rel=1e-5)
     assert figures["gradient_norm"] == pytest.approx(seen["gradient_norm"], rel=1e-4)
     # The means of the gradients: parameters move by whole steps where a gradient is all rounding.
