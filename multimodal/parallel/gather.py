@@ -75,7 +75,7 @@ def spread(
         return jax.shard_map(
             local,
             in_specs=(
-                {path: PartitionSpec(*_by_examples(specs[path])) for path in params},
+                {path: PartitionSpec(*by_examples(specs[path])) for path in params},
                 jax.tree.map(by_rows, batch),
                 None if key is None else PartitionSpec(),
             ),
@@ -98,12 +98,12 @@ def _check(outputs: Tree, batch: int) -> None:
 
 def part(x: jax.Array, spec: PartitionSpec, settings: Gather) -> Part | jax.Array:
     """A local array as a part; one that is whole everywhere stays an array."""
-    split = enumerate(_by_examples(spec))
+    split = enumerate(by_examples(spec))
     dims = tuple((dim - x.ndim, axis) for dim, axes in split for axis in reversed(axes))
     return Part(x, dims, settings) if dims else x
 
 
-def _by_examples(spec: PartitionSpec) -> list[tuple[str, ...]]:
+def by_examples(spec: PartitionSpec) -> list[tuple[str, ...]]:
     """For each dimension, the mesh axes that hold examples; others are left to the compiler."""
     entries = [(axes,) if isinstance(axes, str) else axes or () for axes in spec]
     return [tuple(axis for axis in axes if axis in BATCH) for axes in entries]

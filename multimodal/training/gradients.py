@@ -1,12 +1,14 @@
 """Loss and gradient of a task over a batch, at once or in microbatches that share one loss."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
 
 from multimodal.models.build import Params
 from multimodal.objectives.objective import Batch, Metrics, Objective
+from multimodal.parallel.local import Local
 from multimodal.parallel.rules import constrain
 
 Apply = Callable[[Params, Batch, jax.Array], dict]
@@ -19,19 +21,23 @@ def loss_and_gradient(
     batch: Batch,
     key: jax.Array,
     microbatches: int = 1,
+    frozen: Params = MappingProxyType({}),
+    local: Local | None = None,
 ) -> tuple[jax.Array, Metrics, Params]:
     """The weighted sum of the objectives, their figures by name, and the gradient for `params`.
 
-    `apply(params, batch, key)` gives the model's outputs. With several microbatches the result is
-    still that of the whole batch: outputs that joint objectives read are computed once for all
-    microbatches without keeping activations, the loss and its gradient with respect to them are
-    taken over the whole batch, and the model is run again, one microbatch at a time with the same
-    random numbers, to carry that gradient to the parameters (Gao et al. 2021, gradient caching).
+    `apply(params | frozen, batch, key)` gives the model's outputs. With several microbatches the
+    result is still that of the whole batch: outputs that joint objectives read are computed once
+    for all microbatches without keeping activations, the loss and its gradient with respect to
+    them are taken over the whole batch, and the model is run again, one microbatch at a time with
+    the same random numbers, to carry that gradient to the parameters (Gao et al. 2021, gradient
+    caching). With `local`, which takes joint objectives alone, each device adds up the gradients
+    of its own share of all microbatches, and the devices meet once.
     """
     if microbatches == 1:
 
         def whole_loss(params):
-            return _add_up(objectives, apply(params, batch, key), batch, batch)
+            return _add_up(objectives, apply({**params, **frozen}, batch, key), batch, batch)
 
         (loss, metrics), gradient = jax.value_and_grad(whole_loss, has_aux=True)(params)
         return loss, metrics, gradient
@@ -42,31 +48,38 @@ def loss_and_gradient(
     parts = jax.tree.map(lambda x: _split(x, microbatches), batch)
     keys = jax.random.split(key, microbatches)
 
-    def cache(_, part):
-        outputs = apply(params, *part)
-        return None, {entry: outputs[entry] for entry in read}
+    def outputs_of_all(params, frozen, parts, keys):
+        def cache(_, part):
+            outputs = apply({**params, **frozen}, *part)
+            return None, {entry: outputs[entry] for entry in read}
+
+        return jax.lax.scan(cache, None, (parts, keys))[1]
 
     def joint_loss(cached):
         return _add_up(joint, jax.tree.map(_join, cached), batch, batch)
 
-    _, cached = jax.lax.scan(cache, None, (parts, keys))
+    def gradient_of_all(params, frozen, parts, keys, pulls):
+        def carry_back(total, part):
+            microbatch, key, pull = part
+
+            def surrogate(params):
+                outputs = apply({**params, **frozen}, microbatch, key)
+                loss, metrics = _add_up(separable, outputs, microbatch, batch)
+                read_outputs = {entry: outputs[entry] for entry in pull}
+                products = jax.tree.map(jnp.vdot, read_outputs, pull)
+                return loss + sum(jax.tree.leaves(products), 0.0), (loss, metrics)
+
+            gradient, figures = jax.grad(surrogate, has_aux=True)(params)
+            return jax.tree.map(jnp.add, total, gradient), figures
+
+        zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), params)
+        return jax.lax.scan(carry_back, zeros, (parts, keys, pulls))
+
+    if local is not None:
+        outputs_of_all, gradient_of_all = local.rows(outputs_of_all), local.sums(gradient_of_all)
+    cached = outputs_of_all(params, frozen, parts, keys)
     (loss, metrics), pulls = jax.value_and_grad(joint_loss, has_aux=True)(cached)
-
-    def carry_back(total, part):
-        microbatch, key, pull = part
-
-        def surrogate(params):
-            outputs = apply(params, microbatch, key)
-            loss, metrics = _add_up(separable, outputs, microbatch, batch)
-            read_outputs = {entry: outputs[entry] for entry in pull}
-            products = jax.tree.map(jnp.vdot, read_outputs, pull)
-            return loss + sum(jax.tree.leaves(products), 0.0), (loss, metrics)
-
-        gradient, figures = jax.grad(surrogate, has_aux=True)(params)
-        return jax.tree.map(jnp.add, total, gradient), figures
-
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    gradient, figures = jax.lax.scan(carry_back, zeros, (parts, keys, pulls))
+    gradient, figures = gradient_of_all(params, frozen, parts, keys, pulls)
     more, more_metrics = jax.tree.map(lambda x: x.sum(0), figures)
     return loss + more, metrics | more_metrics, gradient
 

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 from multimodal.models.build import Model, Params
 from multimodal.objectives.objective import Batch, Metrics, Objective
 from multimodal.parallel.gather import Gather, spread
+from multimodal.parallel.local import Local
 from multimodal.training import ema
 from multimodal.training.gradients import in_microbatches, loss_and_gradient
 from multimodal.training.schedule import Schedule
@@ -45,8 +46,11 @@ def make_step(
     objective's, gradient_norm (before clipping), learning_rate, valid (share of whole examples).
     """
     s = settings
-    bound = lambda params, batch, key: model.bind(params)(batch, key)  # noqa: E731
-    if s.gather is not None:
+    bound, local = lambda params, batch, key: model.bind(params)(batch, key), None
+    joint = all(o.joint for o in objectives.values())
+    if s.gather is not None and s.gather.keep and s.accumulate > 1 and joint:
+        local = Local(s.gather, s.specs)
+    elif s.gather is not None:
         bound = spread(bound, s.gather, s.specs, model.stacked)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -61,11 +65,11 @@ def make_step(
         batch |= taught
         trained, frozen = split(state.params, s.trainable)
 
-        def apply(trained, batch, key):
-            return bound(trained | frozen, batch, key) | constants
+        def apply(params, batch, key):
+            return bound(params, batch, key) | constants
 
         loss, metrics, gradient = loss_and_gradient(
-            apply, objectives, trained, batch, model_key, s.accumulate
+            apply, objectives, trained, batch, model_key, s.accumulate, frozen, local
         )
         updates, opt_state = s.optimizer.update(gradient, state.opt_state, trained)
         params = optax.apply_updates(trained, updates) | frozen

@@ -22,10 +22,10 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 def settings(gather, family="dual_encoder", remat="full", **changes):
     remat = {f"model__towers__{t}__transformer__remat": remat for t in TOWERS}
     return replace(
-        toy_config(family, batch_size=16),
+        toy_config(family),
         gather=gather,
         **(remat if family == "dual_encoder" else {}),
-        **changes,
+        **{"batch_size": 16, **changes},
     )
 
 
