@@ -7,7 +7,9 @@ from typing import Literal
 @dataclass(frozen=True)
 class Contrastive:
     """Softmax (CLIP) or sigmoid (SigLIP) over one pair of towers; `form` says how to compute it,
-    `chunk` how many rows and columns at a time (None: what suits the device).
+    `chunk` how many rows and columns at a time (None: what suits the device). With `dtype`
+    "bfloat16" embeddings are rounded to it, in which they travel between devices in half the bytes;
+    their products are added up in float32 all the same.
 
     `positives` says what matches an example: its "own" partner, those of all examples of its
     `label`, or of all with its `text`.
@@ -19,6 +21,7 @@ class Contrastive:
     loss: Literal["softmax", "sigmoid"] = "softmax"
     form: Literal["dense", "chunked", "ring"] = "ring"
     chunk: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
     positives: Literal["own", "label", "text"] = "own"
 
 

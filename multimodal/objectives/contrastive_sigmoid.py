@@ -42,6 +42,7 @@ def _walk(ring, precision, with_grads, a, b, log_scale, bias, valid, ids):
     """Sum of all losses and count of rows; with gradients of the sum if asked for them."""
     dtype = compute_dtype(a, b)
     scale, bias = jnp.exp(log_scale.astype(dtype)), bias.astype(dtype)
+    twice = ring.twice(b.dtype, dtype)
 
     def meet(a, b, row_notes, column_notes, row_take, column_take, same):
         a = jnp.where(row_take[:, None], a, 0)  # broken slots may hold anything, NaN too
@@ -55,15 +56,19 @@ def _walk(ring, precision, with_grads, a, b, log_scale, bias, valid, ids):
         loss, da, d_bias = row_notes
         slopes = jnp.where(both, -signs * jax.nn.sigmoid(-signed), 0)
         da += scale * jnp.matmul(slopes, b.astype(dtype), precision=precision)
-        db = column_notes + scale * jnp.matmul(slopes.T, a.astype(dtype), precision=precision)
-        return (loss + losses, da, d_bias + slopes.sum(1)), db
+        if not twice:
+            db = scale * jnp.matmul(slopes.T, a.astype(dtype), precision=precision)
+            column_notes += db
+        return (loss + losses, da, d_bias + slopes.sum(1)), column_notes
 
     per_row, per_entry = jnp.zeros(len(a), dtype), jnp.zeros(a.shape, dtype)
     if not with_grads:
         loss, _ = tour(ring, meet, valid, ids, a, b, per_row, ())
         return ring.sum(loss), ring.count(valid, dtype)
-    notes = tour(ring, meet, valid, ids, a, b, (per_row, per_entry, per_row), per_entry)
-    (loss, da, d_bias), db = notes
+    row_notes, column_notes = (per_row, per_entry, per_row), () if twice else per_entry
+    (loss, da, d_bias), db = tour(ring, meet, valid, ids, a, b, row_notes, column_notes)
+    if twice:
+        _, db, _ = tour(ring, meet, valid, ids, b, a, row_notes, ())[0]
     # As logits = scale a.b, the derivative by log scale is the sum of a * da.
     d_scale = ring.sum(jnp.where(valid[:, None], a * da, 0))
     return ring.sum(loss), ring.count(valid, dtype), da, db, d_scale, ring.sum(d_bias)

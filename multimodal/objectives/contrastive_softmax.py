@@ -96,12 +96,17 @@ def _gradient_walk(ring, precision, weight, a, b, log_scale, valid, ids, *sums):
         target = same / matches[0][:, None] if matches else same
         slopes = weight * jnp.where(both, by_row + by_column - 2 * target, 0)
         da += scale * jnp.matmul(slopes, b.astype(dtype), precision=precision)
-        db += scale * jnp.matmul(slopes.T, a.astype(dtype), precision=precision)
+        if not twice:
+            db += scale * jnp.matmul(slopes.T, a.astype(dtype), precision=precision)
         return da, db
 
-    rows, columns = (a, row_max, row_sum, *matches), (b, column_max, column_sum)
-    zeros = partial(jnp.zeros, dtype=dtype)
-    da, db = tour(ring, meet, valid, ids, rows, columns, zeros(a.shape), zeros(b.shape))
+    rows, columns = (a, row_max, row_sum), (b, column_max, column_sum)
+    zeros, twice = jnp.zeros(a.shape, dtype), ring.twice(b.dtype, dtype)
+    walk = partial(tour, ring, meet, valid, ids)
+    da, db = walk((*rows, *matches), columns, zeros, () if twice else zeros)
+    if twice:
+        # What matches a row matches its column, so the two towers may change places.
+        db, _ = walk((*columns, *matches), rows, zeros, ())
     # As logits = scale a.b, the derivative by log scale is the sum of a * da.
     d_scale = ring.sum(jnp.where(valid[:, None], a * da, 0))
     return da.astype(a.dtype), db.astype(b.dtype), d_scale.astype(log_scale.dtype)

@@ -23,6 +23,8 @@ class ContrastivePair:
     def loss(self, outputs: dict, batch: Batch, whole: Batch) -> tuple[jax.Array, Metrics]:
         s = self.settings
         a, b = (outputs[name] for name in s.pair)
+        if s.dtype == "bfloat16":
+            a, b = a.astype(s.dtype), b.astype(s.dtype)
         temperature = outputs["temperature"]["-".join(s.pair)]
         options = {"valid": batch["valid"], "form": s.form, "chunk": s.chunk}
         options["ids"] = self._ids(batch)

@@ -172,12 +172,27 @@ def test_stable_at_large_logits(name, form):
 @pytest.mark.parametrize("name", LOSSES)
 def test_bfloat16_embeddings_keep_their_type(name):
     args = [jnp.asarray(x, jnp.bfloat16) if x.ndim else x for x in arguments(name)]
-    want = evaluate(name, [x.astype(jnp.float32) for x in args], form="dense")
-    loss, grads = evaluate(name, args, make_mesh({"data": 8}), form="ring", chunk=3)
+    options = {"valid": some_broken(), "ids": np.arange(BATCH) // 2}
+    want = evaluate(name, [x.astype(jnp.float32) for x in args], form="dense", **options)
+    loss, grads = evaluate(name, args, make_mesh({"data": 8}), form="ring", chunk=3, **options)
     assert loss.dtype == jnp.float32
     assert [g.dtype for g in grads[:3]] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
     got = loss, [g.astype(jnp.float32) for g in grads]
     assert_agree(got, want, grad_tolerance=2.0**-8)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_bfloat16_embeddings_travel_without_gradients(name):
+    """Each tower visits the other, two bytes a number, and no gradient is taken home."""
+    sent = {}
+    for dtype in map(jnp.dtype, ("float32", "bfloat16")):
+        jaxpr = lowered(name, "ring", 4, dtype=dtype)[0].jaxpr
+        numbers = [x for x in permuted(jaxpr) if x.shape == (8, EMBED)]
+        sent[dtype] = sum(x.size * x.dtype.itemsize for x in numbers)
+        assert {x.dtype for x in numbers} == {dtype}
+    # A chunk and what it brings home, both ways, here; a chunk alone, but of either tower, there.
+    tours = {"sigmoid": (2, 1), "softmax": (3, 1.5)}[name]
+    assert sent == {k: n * 2 * 8 * EMBED * 4 for k, n in zip(sent, tours, strict=True)}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -192,8 +207,8 @@ def test_loss_alone_and_a_weighted_loss(name):
     np.testing.assert_allclose(grad, 3 * want[0], rtol=0, atol=3e-5 * np.abs(want[0]).max())
 
 
-def lowered(name, form, devices, batch=128, chunk=8):
-    args = arguments(name, batch)
+def lowered(name, form, devices, batch=128, chunk=8, dtype=np.float32):
+    args = [x.astype(dtype) if x.ndim else x for x in arguments(name, batch)]
     mesh = make_mesh({"data": devices}, devices=jax.devices()[:devices])
     loss = partial(LOSSES[name], form=form, chunk=chunk)
     with jax.set_mesh(mesh):
@@ -202,15 +217,25 @@ def lowered(name, form, devices, batch=128, chunk=8):
         return jax.make_jaxpr(function)(*args), jax.jit(function).lower(*args)
 
 
-def shapes(jaxpr):
-    """Shapes of everything computed, loop bodies and all."""
+def equations(jaxpr):
+    """All that is computed, loop bodies and all."""
     for equation in jaxpr.eqns:
-        yield from (tuple(v.aval.shape) for v in equation.outvars)
+        yield equation
         for value in equation.params.values():
             for inner in value if isinstance(value, (tuple, list)) else [value]:
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
-                    yield from shapes(inner)
+                    yield from equations(inner)
+
+
+def shapes(jaxpr):
+    return (tuple(v.aval.shape) for equation in equations(jaxpr) for v in equation.outvars)
+
+
+def permuted(jaxpr):
+    """What one hop of each loop sends."""
+    hops = [e for e in equations(jaxpr) if e.primitive.name == "ppermute"]
+    return [v.aval for hop in hops for v in hop.invars]
 
 
 @pytest.mark.parametrize("name", LOSSES)
