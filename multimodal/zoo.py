@@ -34,7 +34,8 @@ CLIP: dict[str, tuple[str, int, int, int, int, int, str]] = {
     "ViT-bigG-14": ("G", 14, 224, 1280, 1280, 32, "gelu"),
 }
 
-# Size, patch and picture of the image tower; tokens of a text (Zhai et al. 2023).
+# Size of both towers, patch and picture; tokens of a text (Zhai et al. 2023). The last is SigLIP 2's
+# image tower, whose text tower there is So400m.
 SIGLIP: dict[str, tuple[str, int, int, int]] = {
     "B-16": ("B", 16, 224, 64),
     "B-16-256": ("B", 16, 256, 64),
@@ -44,6 +45,7 @@ SIGLIP: dict[str, tuple[str, int, int, int]] = {
     "L-16-384": ("L", 16, 384, 64),
     "SO400M-14": ("So400m", 14, 224, 16),
     "SO400M-14-384": ("So400m", 14, 378, 64),  # whole patches of the 384 pixels
+    "g-opt-16-256": ("g-opt", 16, 256, 64),
 }
 
 # Sizes of the image and of the text tower, patch and picture (Tschannen et al. 2025).
@@ -112,17 +114,18 @@ def clip(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def siglip(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
+def siglip(name: str, text_size: str | None = None, **stacks: Any) -> dict[str, dict[str, Any]]:
     """{"model", "preprocessing"} of a model in SIGLIP, `stacks` setting options of both
-    Transformers. Raises UserError for another name."""
+    Transformers; `text_size` is for a text tower of another of the SIZES. Raises UserError for
+    another name."""
     size, patch, image_size, length = _named(name, SIGLIP, "SigLIP model")
-    stack = transformer(size, **stacks)
+    pictures, words = transformer(size, **stacks), transformer(text_size or size, **stacks)
     image = {
         "kind": "image",
         "image_size": image_size,
         "patch_size": patch,
         "pooler": "map",
-        "transformer": stack,
+        "transformer": pictures,
     }
     text = {
         "kind": "text",
@@ -132,12 +135,12 @@ def siglip(name: str, **stacks: Any) -> dict[str, dict[str, Any]]:
         "end_id": 1,
         "pad_id": 1,
         "projection": "linear_bias",
-        "transformer": stack,
+        "transformer": words,
     }
     return {
         "model": {
             "kind": "dual_encoder",
-            "embed": stack["width"],
+            "embed": pictures["width"],
             "towers": {"image": image, "text": text},
             "logit_scale_init": 2.3025851,  # log(10)
             "logit_scale_max": None,

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -27,15 +28,17 @@ class Choice:
     mesh: MeshShape
     remat: str
     accumulate: int
+    gather: str = "compiler"
 
     def of(self, config: Config) -> Config:
-        model = _with_remat(config.model, self.remat)
-        return dataclasses.replace(config, mesh=self.mesh, accumulate=self.accumulate, model=model)
+        layout = {name: getattr(self, name) for name in ("mesh", "accumulate", "gather")}
+        return dataclasses.replace(config, model=_with_remat(config.model, self.remat), **layout)
 
     def __str__(self) -> str:
         mesh = [f"{axis} {n}" for axis, n in dataclasses.asdict(self.mesh).items() if n != 1]
         split = f", {self.accumulate} microbatches" if self.accumulate > 1 else ""
-        return f"{' x '.join(mesh) or 'one device'}, remat {self.remat}{split}"
+        parts = f", parameters in parts by {self.gather}" if self.gather != "compiler" else ""
+        return f"{' x '.join(mesh) or 'one device'}, remat {self.remat}{split}{parts}"
 
 
 def choice_of(config: Config, devices: int) -> Choice:
@@ -43,7 +46,7 @@ def choice_of(config: Config, devices: int) -> Choice:
     remats = [part.remat for _, part in parts(config.model) if isinstance(part, Transformer)]
     sizes = axis_sizes(dataclasses.asdict(config.mesh), devices)
     mesh = dataclasses.replace(config.mesh, **dict(zip(AXES, sizes, strict=True)))
-    return Choice(mesh, (remats or [REMATS[0]])[0], config.accumulate)
+    return Choice(mesh, (remats or [REMATS[0]])[0], config.accumulate, config.gather)
 
 
 def neighbours(found: Plan) -> list[Choice]:
@@ -57,10 +60,11 @@ def neighbours(found: Plan) -> list[Choice]:
     keeps_more = [dataclasses.replace(own, remat=r) for r in reversed(REMATS[:at])]
     joined = dataclasses.replace(own, accumulate=own.accumulate // 2)
     finer, coarser = _resharded(own, 2), _resharded(own, 0.5)
+    in_parts = dataclasses.replace(own, gather="step")
     if by == "memory":
         return _other(own, [*keeps_more, joined, coarser, finer])
     if by in ("interconnect", "network"):
-        return _other(own, [coarser, joined, finer, *keeps_more])
+        return _other(own, [in_parts, coarser, joined, finer, *keeps_more])
     return []
 
 
@@ -70,7 +74,9 @@ def too_large(own: Choice, devices: int) -> list[Choice]:
     keeps_less = [dataclasses.replace(own, remat=r) for r in reversed(REMATS[at + 1 :])]
     split = [dataclasses.replace(own, accumulate=own.accumulate * n) for n in (2, 4)]
     finer, whole = _resharded(own, 2), _resharded(own, devices)
-    return _other(own, [*keeps_less[:1], split[0], finer, whole, split[1], *keeps_less[1:]])
+    parts = [dataclasses.replace(own, gather=gather) for gather in ("step", "layer")]
+    order = [*keeps_less[:1], split[0], *parts, finer, whole, split[1], *keeps_less[1:]]
+    return _other(own, order)
 
 
 def _other(own: Choice, order: list[Choice | None]) -> list[Choice]:
@@ -79,16 +85,20 @@ def _other(own: Choice, order: list[Choice | None]) -> list[Choice]:
 
 def grid(config: Config, devices: int) -> Iterator[list[Choice]]:
     """Rows of choices that differ in what is kept alone, from the fastest to the smallest: once one
-    of a row fits, the rest of it is slower. Fewer microbatches and coarser meshes come first."""
+    of a row fits, the rest of it is slower. Fewer microbatches and coarser meshes come first.
+    Parameters are tried in parts on the squarest mesh, where they travel along short lines."""
     own = choice_of(config, devices)
     step = 2 if devices <= 16 else 4  # of a large mesh every other power of two
     shards = [step**n for n in range(devices.bit_length()) if devices % step**n == 0]
+    square = min(shards, key=lambda n: abs(math.log(n * n / devices)))
     for accumulate, tensor, fsdp in itertools.product((1, 2, 4, 8), (1, 2), shards):
         rest = tensor * fsdp * own.mesh.sequence
         if devices % rest or (devices // rest) % own.mesh.slices:
             continue
         mesh = dataclasses.replace(own.mesh, data=devices // rest, fsdp=fsdp, tensor=tensor)
-        yield [Choice(mesh, remat, accumulate) for remat in REMATS]
+        gathers = dict.fromkeys([own.gather] + ["step", "layer"] * (tensor == 1 and fsdp == square))
+        for gather in gathers:
+            yield [Choice(mesh, remat, accumulate, gather) for remat in REMATS]
 
 
 def search(

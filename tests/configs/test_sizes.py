@@ -18,6 +18,7 @@ PUBLISHED = {
     "datacomp_medium": 151.28,
     "siglip_b16": 203.16,
     "siglip_so400m": 877.36,
+    "siglip_gopt16": 1499.89,
 }
 
 

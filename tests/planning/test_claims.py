@@ -9,8 +9,8 @@ from tests.configs.recipes import ROOT
 
 FULL_SIZE = [
     "clip_b32", "clip_b16", "clip_l14", "clipa_l16", "coca_base", "datacomp_small",
-    "datacomp_medium", "lit_b16", "siglip_b16", "siglip_so400m", "siglip2_b16",
-    "vit_b16_supervised",
+    "datacomp_medium", "lit_b16", "siglip_b16", "siglip_so400m", "siglip_gopt16",
+    "siglip2_b16", "vit_b16_supervised",
 ]  # fmt: skip
 
 

@@ -18,8 +18,9 @@ def test_the_choice_of_a_config_and_back():
         "data": 4, "fsdp": 4, "tensor": 1, "sequence": 1, "slices": 1
     }  # fmt: skip
     assert str(choice) == f"data 4 x fsdp 4, remat {REMATS[0]}, 2 microbatches"
-    changed = dataclasses.replace(choice, remat="full", accumulate=4).of(config)
+    changed = dataclasses.replace(choice, remat="full", accumulate=4, gather="step").of(config)
     assert choice_of(changed, 16).remat == "full" and changed.accumulate == 4
+    assert changed.gather == "step" and str(choice_of(changed, 16)).endswith("parts by step")
     towers = changed.model.towers.values()
     assert {tower.transformer.remat for tower in towers} == {"full"}
     assert changed.optimizer == config.optimizer and changed.tasks == config.tasks
@@ -32,7 +33,8 @@ def remat(choice):
 def test_too_large_a_step_is_offered_room():
     offered = too_large(choice_of(toy_config(mesh=MeshShape(data=8, fsdp=2)), 16), 16)
     assert offered[0].remat == "full" and offered[1].accumulate == 2
-    assert [c.mesh.fsdp for c in offered[2:4]] == [4, 16]
+    assert [c.gather for c in offered[2:4]] == ["step", "layer"]
+    assert [c.mesh.fsdp for c in offered[4:6]] == [4, 16]
     assert all(c.mesh.data * c.mesh.fsdp == 16 for c in offered)
 
 
@@ -41,7 +43,8 @@ def test_a_step_bound_by_traffic_is_offered_less():
     busy = made([program(hardware_flops=1)], mesh=mesh)
     assert busy.bounds[0].by == "memory" and neighbours(busy)
     sending = program(hardware_flops=1, traffic=1)
-    assert [c.mesh.fsdp for c in neighbours(made([sending], mesh=mesh))][0] == 1
+    assert [c.gather for c in neighbours(made([sending], mesh=mesh))][0] == "step"
+    assert [c.mesh.fsdp for c in neighbours(made([sending], mesh=mesh))][1] == 1
     assert neighbours(made([program()], mesh=mesh)) == []
 
 
@@ -52,6 +55,9 @@ def test_choices_cover_the_devices_and_keep_the_slices():
     assert all(m.data * m.fsdp * m.tensor == 16 and m.data % 2 == 0 for m in meshes)
     assert max(m.fsdp for m in meshes) == 8
     assert [row[0].accumulate for row in rows] == sorted(row[0].accumulate for row in rows)
+    in_parts = [row[0] for row in rows if row[0].gather != "compiler"]
+    assert {c.gather for c in in_parts} == {"step", "layer"}
+    assert {c.mesh.fsdp for c in in_parts} == {4}, "the squarest mesh"
 
 
 def test_what_fits_comes_first_and_the_fastest_before():
