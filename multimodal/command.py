@@ -13,9 +13,14 @@ from tqdm import tqdm
 from multimodal import recipe
 from multimodal.config import Config
 from multimodal.errors import UserError
+from multimodal.parallel import processes
+from multimodal.parallel.compilation import keep_compiled
 from multimodal.schema import nearest
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", None, "Folder of compiled programs, or off; by default the user's cache."
+)
 _CONFIG = "--config="
 
 
@@ -85,6 +90,12 @@ def _check_path(config: ConfigDict, path: str) -> None:
         if node.get_type(name) is type(None):
             raise UserError(f"--{where}.{name} is a table of settings; write it into the recipe")
         where, node = f"{where}.{name}", node[name]
+
+
+def join() -> None:
+    """Joins the job, and has what it compiles kept for the next one. Raises UserError."""
+    processes.join()
+    keep_compiled(_CACHE.value)
 
 
 def config_from_flags() -> Config:

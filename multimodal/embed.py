@@ -23,7 +23,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from multimodal import config
-from multimodal.command import run, workdir_from_flags
+from multimodal.command import join, run, workdir_from_flags
 from multimodal.data import array_record
 from multimodal.data.detect import default_fields, detect
 from multimodal.data.pipeline import evaluation_batches
@@ -135,7 +135,7 @@ def data_at(path: str, given: str = "", split: str = "") -> config.Data:
 
 
 def main(argv: list[str]) -> None:
-    processes.join()
+    join()
     workdir = workdir_from_flags()
     for name in ("data", "out"):
         if not FLAGS[name].value:

@@ -17,7 +17,7 @@ from multimodal import experiment as experiments
 from multimodal import recipe
 from multimodal.checkpoint.locate import locate
 from multimodal.checks import check
-from multimodal.command import run, workdir_from_flags
+from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Evaluator, MeshShape
 from multimodal.errors import UserError
 from multimodal.evaluation.own_data import TASKS, evaluator_for
@@ -90,7 +90,7 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
 
 
 def main(argv: list[str]) -> None:
-    processes.join()
+    join()
     workdir = workdir_from_flags()
     if FLAGS.json and not Path(FLAGS.json).absolute().parent.is_dir():
         raise UserError(f"--json={FLAGS.json}: there is no such folder")

@@ -5,7 +5,7 @@ colour-shape pairs that it has never seen, and writes a report. --workdir=DIR na
 from pathlib import Path
 
 from multimodal import recipe
-from multimodal.command import run, workdir_from_flags
+from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Scenes
 from multimodal.data.scenes import Object, attribute_blind_recall
 from multimodal.data.sources import open_source
@@ -30,6 +30,7 @@ def blind_ceilings(source: Scenes, folder: str) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
     config = recipe.finish(recipe.load(str(RECIPE)))
+    join()
     workdir = workdir_from_flags()
     train(config, workdir)
     retrieval = config.evaluators["unseen_pairs"]

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
-from multimodal.command import config_from_flags, run, workdir_from_flags
+from multimodal.command import config_from_flags, join, run, workdir_from_flags
 from multimodal.config import Config, from_dict, to_dict
 from multimodal.data.feed import Feed
 from multimodal.data.tokenizers import describe_tokenizer
@@ -21,6 +21,7 @@ from multimodal.errors import UserError
 from multimodal.evaluate import run_evaluators
 from multimodal.experiment import Experiment
 from multimodal.parallel import processes
+from multimodal.parallel.compilation import compiling
 from multimodal.planning.expected import expected
 from multimodal.recipe import first_change
 from multimodal.report.details import describe, save_facts
@@ -80,6 +81,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
     meter = Meter(config.batch_size, experiment.mesh.devices)
     profiler = _Profiler(workdir, first, config.steps) if config.profile else None
     planned = expected(experiment)
+    compiled: dict[str, float] = {}
     bar = tqdm(
         total=config.steps, initial=first, desc=config.name, unit="step", disable=not main,
         mininterval=1.0, dynamic_ncols=True,
@@ -96,7 +98,11 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         batch, slots = feed.take(figures, meter.waiting())
         broken.note(name, slots)
         before = figures
-        state, figures = experiment.tasks[name].step_at(step)(state, batch)
+        with compiling() as took:
+            state, figures = experiment.tasks[name].step_at(step)(state, batch)
+        if took:
+            bar.clear()
+            compiled |= _compiled(took, name, step + 1, len(weights))
         jax.block_until_ready(before)  # two steps in flight, no more: batches take memory
         meter.stepped(experiment.model_flops(name, step))
         if step + 1 < config.steps:  # drawn and sent while this step runs
@@ -109,8 +115,9 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
             profiler.after(done, state)
         if done % config.log_every == 0 or done == first + 1 or last:
             figures = _named(figures, name, len(weights)) | meter.read(done, state.step)
-            figures |= {"data/broken": broken.check()} | planned
+            figures |= {"data/broken": broken.check()} | planned | compiled
             writer.write(done, figures)
+            compiled = {}
             waited = f"{figures['train/input_wait']:.0%}"
             bar.set_postfix(loss=f"{figures['train/loss']:.3f}", input_wait=waited)
         # Positions count the steps taken, not the batch that is drawn ahead: they suit the state.
@@ -175,6 +182,14 @@ def _named(figures: dict, task: str, tasks: int) -> dict[str, float]:
     return named | {f"train/{name}": float(figures[name]) for name in shared}
 
 
+def _compiled(took: dict[str, float], task: str, step: int, tasks: int) -> dict[str, float]:
+    """What compiling a step took, said once and named as its other figures."""
+    how = "read from disk" if took["compile_cached"] else "compiled"
+    log.info("step %d (%s): %s in %.1f s", step, task, how, took["compile_seconds"])
+    own = "train/" if tasks == 1 else f"train/{task}/"
+    return {own + name: value for name, value in took.items()}
+
+
 def _meta(experiment: Experiment, positions: dict[str, int]) -> dict[str, Any]:
     config = experiment.config
     return {
@@ -217,7 +232,7 @@ class _Profiler:
 
 def main(argv: list[str]) -> None:
     config = config_from_flags()
-    processes.join()
+    join()
     try:
         train(config, workdir_from_flags())
     except OSError as error:

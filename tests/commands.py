@@ -36,6 +36,7 @@ def finish(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, s
 def caching_compilations(folder: Path) -> dict[str, str]:
     """Environment in which processes share what they compile, so that each starts in seconds."""
     return {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
         "JAX_COMPILATION_CACHE_DIR": str(folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

@@ -1,10 +1,12 @@
-"""Eight simulated CPU devices for every test, set before jax is first imported; no skips in CI."""
+"""Eight simulated CPU devices for every test and no programs compiled by earlier ones, set before
+jax is first imported; no skips in CI."""
 
 import os
 
 import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 _COUNT = "--xla_force_host_platform_device_count=8"
 if _COUNT not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " " + _COUNT).strip()

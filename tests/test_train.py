@@ -115,6 +115,21 @@ def assert_same_run(workdir, wanted, rtol=1e-6):
         )
 
 
+def test_a_second_run_compiles_nothing_and_ends_the_same(tmp_path, shared, alone):
+    (first,) = figures(alone, "train/compile_cached")
+    assert first["train/compile_cached"] == 0 and first["train/compile_seconds"] > 0
+    known = {path.name for path in (shared / "compiled").iterdir()}  # whatever has been compiled
+    assert any(name.startswith("jit_step") for name in known)
+    workdir = tmp_path / "run"
+    succeed(launch(workdir, shared))
+    assert {path.name for path in (shared / "compiled").iterdir()} == known
+    (first,) = figures(workdir, "train/compile_cached")
+    assert first["step"] == 1 and first["train/compile_cached"] == 1
+    for found, want in zip(figures(workdir), figures(alone), strict=True):
+        assert found["train/loss"] == want["train/loss"]
+    jax.tree.map(np.testing.assert_array_equal, final_state(workdir), final_state(alone))
+
+
 @pytest.mark.parametrize(
     "mesh, devices",
     [
