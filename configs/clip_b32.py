@@ -13,7 +13,7 @@ def get_config(arg: str = ""):
     arg = parse_arg(arg, **OPTIONS, tokenizer="clip/tokenizer.json", batch=32768)
     return resolve(
         on_pairs(
-            zoo.clip("ViT-B-32", remat="full"),
+            zoo.clip("ViT-B-32", keep="inputs"),
             arg,
             name="clip_b32",
             steps=32 * 400_000_000 // arg.batch,  # 32 epochs: section 2

@@ -18,7 +18,7 @@ def get_config(arg: str = ""):
     large = arg.res == 336
     return resolve(
         on_pairs(
-            zoo.clip("ViT-L-14-336" if large else "ViT-L-14", remat="full"),
+            zoo.clip("ViT-L-14-336" if large else "ViT-L-14", keep="inputs"),
             arg,
             name="clip_l14_336" if large else "clip_l14",
             steps=(1 if large else 32) * 400_000_000 // arg.batch,  # epochs: section 2

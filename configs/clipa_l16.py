@@ -22,7 +22,7 @@ def get_config(arg: str = ""):
         "pretrain": (96, 16, 8 * 4096, 1.024e-3, 1563, 6 * 400_000_000),
         "finetune": (224, 32, 8 * 896, 2.24e-5, 3571, 131_072_000),
     }[arg.stage]
-    named = zoo.clip("ViT-L-16", remat="full")
+    named = zoo.clip("ViT-L-16", keep="inputs")
     model, preprocessing = named["model"], named["preprocessing"]
     # The mean over the patches; a class token would take no part in it.
     model["towers"]["image"] |= {"image_size": size, "class_token": False, "pooler": "mean"}

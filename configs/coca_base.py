@@ -13,7 +13,7 @@ def get_config(arg: str = ""):
     arg = parse_arg(arg, **OPTIONS, tokenizer="coca/sentencepiece.model", batch=65536, steps=500000)
     return resolve(
         on_pairs(
-            zoo.coca("base", remat="full"),
+            zoo.coca("base", keep="inputs"),
             arg,
             name="coca_base",
             steps=arg.steps,

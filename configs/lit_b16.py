@@ -32,7 +32,7 @@ def get_config(arg: str = ""):
         batch=16384,
         steps=60_000,
     )
-    image = zoo.vit("B-16", remat="full")
+    image = zoo.vit("B-16", keep="inputs")
     width = image["transformer"]["width"]
     text = {
         "kind": "text",
@@ -46,7 +46,7 @@ def get_config(arg: str = ""):
         "final_norm": False,
         "projection": "linear_bias",
         "transformer": zoo.transformer(
-            "B", norm_position="post", norm_eps=1e-12, activation="gelu", init="bert", remat="full"
+            "B", norm_position="post", norm_eps=1e-12, activation="gelu", init="bert", keep="inputs"
         ),
     }
     values = on_pairs(

@@ -36,7 +36,7 @@ def get_config(arg: str = ""):
         optimizer |= {"learning_rate": 2.45e-5, "warmup_steps": 0}
     return resolve(
         on_pairs(
-            zoo.siglip2("B-16-256", max_patches=256 if arg.naflex else None, remat="full"),
+            zoo.siglip2("B-16-256", max_patches=256 if arg.naflex else None, keep="inputs"),
             arg,
             name="siglip2_b16",
             steps=steps,

@@ -18,7 +18,7 @@ def get_config(arg: str = ""):
     contrast = {"kind": "contrastive", "loss": "sigmoid", "dtype": "bfloat16"}
     return resolve(
         on_pairs(
-            zoo.siglip("g-opt-16-256", arg.text, remat="full"),
+            zoo.siglip("g-opt-16-256", arg.text, keep="inputs"),
             arg,
             name="siglip_gopt16",
             steps=40_000_000_000 // arg.batch,  # pairs that SigLIP 2 has seen

@@ -13,7 +13,7 @@ def get_config(arg: str = ""):
     arg = parse_arg(arg, **OPTIONS, tokenizer="c4_en/sentencepiece.model", batch=32768)
     return resolve(
         on_pairs(
-            zoo.siglip("SO400M-14", remat="full"),
+            zoo.siglip("SO400M-14", keep="inputs"),
             arg,
             name="siglip_so400m",
             steps=40_000_000_000 // arg.batch,  # pairs seen by SigLIP 2; that of 2023 names none

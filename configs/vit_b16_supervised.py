@@ -42,7 +42,7 @@ def get_config(arg: str = ""):
     evaluated = arg.test or not arg.data
     held_out = {"kind": "accuracy", "data": labelled(arg.test, test), "every": 5000}
     crop = {"op": "random_resized_crop", "scale": (0.05, 1.0)}  # Szegedy et al. 2015
-    model = zoo.vit("B-16", image_size=arg.res, remat="full")
+    model = zoo.vit("B-16", image_size=arg.res, keep="inputs")
     return resolve(
         {
             "name": "vit_b16_supervised",

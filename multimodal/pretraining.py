@@ -102,7 +102,7 @@ def datacomp(arg: Any, scale: str, samples: int) -> dict[str, Any]:
     which differ in `samples` alone; batch, rate and warm-up as in its published settings."""
     return on_pairs(
         # open_clip's form of it has the exact GELU.
-        zoo.clip("ViT-B-32", activation="gelu", remat="full"),
+        zoo.clip("ViT-B-32", activation="gelu", keep="inputs"),
         arg,
         name=f"datacomp_{scale}",
         shards=(f"datacomp_{scale}/shards/*.tar", ""),

@@ -89,7 +89,7 @@ def first_change(old: Config, new: Config) -> str | None:
 
 
 # Settings of models, objectives and data that say how something is computed, not what.
-_HOW = {"workers", "max_broken", "remat", "scan", "attention", "form", "chunk"}
+_HOW = {"workers", "max_broken", "keep", "scan", "attention", "form", "chunk"}
 
 
 def _difference(old: Any, new: Any, where: str) -> str | None:

@@ -78,7 +78,7 @@ MAY = {
     "tasks__pairs__data__max_broken": 0.5,
     "tasks__pairs__objectives__contrastive__form": "chunked",
     "tasks__pairs__objectives__contrastive__chunk": 4,
-    TOWER + "remat": "full",
+    TOWER + "keep": "inputs",
     TOWER + "scan": False,
     TOWER + "attention": "cudnn",
 }

@@ -4,13 +4,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
-# What a block keeps for the backward pass: everything; matrix products; nothing but its input.
-Remat = Literal["none", "dots", "full"]
+# What a block keeps for the backward pass, which computes the rest again: the less, the slower.
+Keep = Literal["everything", "products", "inputs"]
 
 
 @dataclass(frozen=True)
 class Transformer:
-    """A stack of equal blocks. `mlp` is the hidden width of the feed-forward part."""
+    """A stack of equal blocks. `mlp` is the hidden width of the feed-forward part. `keep` says what
+    each block keeps for the backward pass: everything, the results of its matrix products with
+    parameters, or its input alone."""
 
     width: int = 768
     depth: int = 12
@@ -25,7 +27,7 @@ class Transformer:
     attention_dropout: float = 0.0
     drop_path: float = 0.0
     init: Literal["vit", "clip", "clip_image", "bert"] = "vit"
-    remat: Remat = "none"
+    keep: Keep = "everything"
     scan: bool = True
     attention: Literal["xla", "cudnn"] = "xla"
 

@@ -13,9 +13,9 @@ from multimodal.models.block import Block
 from multimodal.parallel.gather import kept, whole
 
 POLICIES = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
+    "everything": None,
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "inputs": jax.checkpoint_policies.nothing_saveable,
 }
 CAPTURES = ("hidden", "attention", "cross_attention")
 
@@ -78,7 +78,7 @@ class Stack(nnx.Module):
             return y, captured
 
         stacked = nnx.to_pure_dict(params)
-        policy = kept(POLICIES[s.remat], stacked)
+        policy = kept(POLICIES[s.keep], stacked)
         if policy is not None:
             body = jax.checkpoint(body, policy=policy, prevent_cse=not s.scan)
         layers = (stacked, rates, keys, cache)

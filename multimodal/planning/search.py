@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from multimodal.config import Config, MeshShape, Remat, Transformer, parts
+from multimodal.config import Config, Keep, MeshShape, Transformer, parts
 from multimodal.errors import UserError
 from multimodal.parallel.mesh import AXES, axis_sizes
 from multimodal.planning.plan import Assumptions, Plan, plan
@@ -18,7 +18,7 @@ from multimodal.planning.program import DoesNotFit
 
 log = logging.getLogger("multimodal")
 
-REMATS = typing.get_args(Remat)  # from what keeps most to what keeps least
+KEEPS = typing.get_args(Keep)  # from what keeps most to what keeps least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,27 +26,27 @@ class Choice:
     """What decides how a step is laid out, not what it computes."""
 
     mesh: MeshShape
-    remat: str
+    keep: str
     accumulate: int
     gather: str = "compiler"
 
     def of(self, config: Config) -> Config:
         layout = {name: getattr(self, name) for name in ("mesh", "accumulate", "gather")}
-        return dataclasses.replace(config, model=_with_remat(config.model, self.remat), **layout)
+        return dataclasses.replace(config, model=_keeping(config.model, self.keep), **layout)
 
     def __str__(self) -> str:
         mesh = [f"{axis} {n}" for axis, n in dataclasses.asdict(self.mesh).items() if n != 1]
         split = f", {self.accumulate} microbatches" if self.accumulate > 1 else ""
         parts = f", parameters in parts by {self.gather}" if self.gather != "compiler" else ""
-        return f"{' x '.join(mesh) or 'one device'}, remat {self.remat}{split}{parts}"
+        return f"{' x '.join(mesh) or 'one device'}, keeping {self.keep}{split}{parts}"
 
 
 def choice_of(config: Config, devices: int) -> Choice:
-    """The config's own; where its stacks differ in remat, that of the first."""
-    remats = [part.remat for _, part in parts(config.model) if isinstance(part, Transformer)]
+    """The config's own; where its stacks differ in what they keep, that of the first."""
+    keeps = [part.keep for _, part in parts(config.model) if isinstance(part, Transformer)]
     sizes = axis_sizes(dataclasses.asdict(config.mesh), devices)
     mesh = dataclasses.replace(config.mesh, **dict(zip(AXES, sizes, strict=True)))
-    return Choice(mesh, (remats or [REMATS[0]])[0], config.accumulate, config.gather)
+    return Choice(mesh, (keeps or [KEEPS[0]])[0], config.accumulate, config.gather)
 
 
 def neighbours(found: Plan) -> list[Choice]:
@@ -56,8 +56,8 @@ def neighbours(found: Plan) -> list[Choice]:
     own = choice_of(found.config, devices)
     if found.fits is False:
         return too_large(own, devices)
-    at = REMATS.index(own.remat)
-    keeps_more = [dataclasses.replace(own, remat=r) for r in reversed(REMATS[:at])]
+    at = KEEPS.index(own.keep)
+    keeps_more = [dataclasses.replace(own, keep=r) for r in reversed(KEEPS[:at])]
     joined = dataclasses.replace(own, accumulate=own.accumulate // 2)
     finer, coarser = _resharded(own, 2), _resharded(own, 0.5)
     in_parts = dataclasses.replace(own, gather="step")
@@ -70,8 +70,8 @@ def neighbours(found: Plan) -> list[Choice]:
 
 def too_large(own: Choice, devices: int) -> list[Choice]:
     """Changes that make room."""
-    at = REMATS.index(own.remat)
-    keeps_less = [dataclasses.replace(own, remat=r) for r in reversed(REMATS[at + 1 :])]
+    at = KEEPS.index(own.keep)
+    keeps_less = [dataclasses.replace(own, keep=r) for r in reversed(KEEPS[at + 1 :])]
     split = [dataclasses.replace(own, accumulate=own.accumulate * n) for n in (2, 4)]
     finer, whole = _resharded(own, 2), _resharded(own, devices)
     parts = [dataclasses.replace(own, gather=gather) for gather in ("step", "layer")]
@@ -98,7 +98,7 @@ def grid(config: Config, devices: int) -> Iterator[list[Choice]]:
         mesh = dataclasses.replace(own.mesh, data=devices // rest, fsdp=fsdp, tensor=tensor)
         gathers = dict.fromkeys([own.gather] + ["step", "layer"] * (tensor == 1 and fsdp == square))
         for gather in gathers:
-            yield [Choice(mesh, remat, accumulate, gather) for remat in REMATS]
+            yield [Choice(mesh, keep, accumulate, gather) for keep in KEEPS]
 
 
 def search(
@@ -166,13 +166,13 @@ def _resharded(choice: Choice, factor: float) -> Choice | None:
     )
 
 
-def _with_remat(part: Any, remat: str) -> Any:
+def _keeping(part: Any, keep: str) -> Any:
     if isinstance(part, Transformer):
-        return dataclasses.replace(part, remat=remat)
+        return dataclasses.replace(part, keep=keep)
     if isinstance(part, dict):
-        return {name: _with_remat(inner, remat) for name, inner in part.items()}
+        return {name: _keeping(inner, keep) for name, inner in part.items()}
     if dataclasses.is_dataclass(part):
         return dataclasses.replace(
-            part, **{name: _with_remat(inner, remat) for name, inner in vars(part).items()}
+            part, **{name: _keeping(inner, keep) for name, inner in vars(part).items()}
         )
     return part

@@ -109,7 +109,7 @@ def test_what_shapes_do_not_show_of_the_model(tower, setting, value):
 
 def test_dropout_and_how_it_is_computed_may_differ():
     then = replace(NOW, model__towers__image__transformer__dropout=0.1,
-                   model__towers__text__transformer__remat="full")  # fmt: skip
+                   model__towers__text__transformer__keep="inputs")  # fmt: skip
     assert found(then) == []
 
 

@@ -43,10 +43,11 @@ def reference():
 
 
 @pytest.mark.parametrize(
-    ("remat", "scan"), [("none", False), ("dots", True), ("full", True), ("full", False)]
+    ("keep", "scan"),
+    [("everything", False), ("products", True), ("inputs", True), ("inputs", False)],
 )
-def test_masks_repeat_under_remat_and_unrolling(reference, remat, scan):
-    got = loss_and_grads(dataclasses.replace(NOISY, remat=remat, scan=scan))(KEY)
+def test_masks_repeat_under_rematerialisation_and_unrolling(reference, keep, scan):
+    got = loss_and_grads(dataclasses.replace(NOISY, keep=keep, scan=scan))(KEY)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(reference(KEY)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

@@ -19,12 +19,12 @@ MESH = {"data": 2, "fsdp": 4}
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def settings(gather, family="dual_encoder", remat="full", **changes):
-    remat = {f"model__towers__{t}__transformer__remat": remat for t in TOWERS}
+def settings(gather, family="dual_encoder", keep="inputs", **changes):
+    kept = {f"model__towers__{t}__transformer__keep": keep for t in TOWERS}
     return replace(
         toy_config(family),
         gather=gather,
-        **(remat if family == "dual_encoder" else {}),
+        **(kept if family == "dual_encoder" else {}),
         **{"batch_size": 16, **changes},
     )
 

@@ -14,7 +14,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 GIB, MIB, TFLOP = 2**30, 2**20, 1e12
 PARTS = {"optimizer__name": "adamw", "gather": "step", "reduce": "bfloat16"}
 LEAN = {"tasks__pairs__objectives__contrastive__dtype": "bfloat16"}
-DOTS = {f"model__towers__{tower}__transformer__remat": "dots" for tower in ("image", "text")}
+PRODUCTS = {f"model__towers__{tower}__transformer__keep": "products" for tower in ("image", "text")}
 SPLIT = {"accumulate": 16, "mesh__data": 4, "mesh__fsdp": 4}
 
 
@@ -30,7 +30,7 @@ def settings(name, **changes):
     [
         ("siglip_b16", "v5e:16x16", PARTS, 3.0, 1400, 5600),
         ("siglip_b16", "v5e:16x16", PARTS | LEAN, 2.5, 900, 5600),
-        ("siglip_b16", "v5e:16x16", PARTS | LEAN | DOTS, 16, 900, 4700),
+        ("siglip_b16", "v5e:16x16", PARTS | LEAN | PRODUCTS, 16, 900, 4700),
         ("siglip_b16", "v5e:4x4", PARTS | SPLIT, 6.0, 1400, 7200),
         ("siglip_gopt16", "v5e:16x16", {}, 6.5, 12000, 78000),
     ],

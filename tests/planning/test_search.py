@@ -6,7 +6,7 @@ import pytest
 
 from multimodal.config import MeshShape
 from multimodal.planning import search, table
-from multimodal.planning.search import REMATS, choice_of, grid, neighbours, ranked, too_large
+from multimodal.planning.search import KEEPS, choice_of, grid, neighbours, ranked, too_large
 from tests.planning.test_plan import made, program
 from tests.toy import toy_config
 
@@ -17,22 +17,22 @@ def test_the_choice_of_a_config_and_back():
     assert dataclasses.asdict(choice.mesh) | {"slices": 1} == {
         "data": 4, "fsdp": 4, "tensor": 1, "sequence": 1, "slices": 1
     }  # fmt: skip
-    assert str(choice) == f"data 4 x fsdp 4, remat {REMATS[0]}, 2 microbatches"
-    changed = dataclasses.replace(choice, remat="full", accumulate=4, gather="step").of(config)
-    assert choice_of(changed, 16).remat == "full" and changed.accumulate == 4
+    assert str(choice) == f"data 4 x fsdp 4, keeping {KEEPS[0]}, 2 microbatches"
+    changed = dataclasses.replace(choice, keep="inputs", accumulate=4, gather="step").of(config)
+    assert choice_of(changed, 16).keep == "inputs" and changed.accumulate == 4
     assert changed.gather == "step" and str(choice_of(changed, 16)).endswith("parts by step")
     towers = changed.model.towers.values()
-    assert {tower.transformer.remat for tower in towers} == {"full"}
+    assert {tower.transformer.keep for tower in towers} == {"inputs"}
     assert changed.optimizer == config.optimizer and changed.tasks == config.tasks
 
 
-def remat(choice):
-    return choice.remat
+def keep(choice):
+    return choice.keep
 
 
 def test_too_large_a_step_is_offered_room():
     offered = too_large(choice_of(toy_config(mesh=MeshShape(data=8, fsdp=2)), 16), 16)
-    assert offered[0].remat == "full" and offered[1].accumulate == 2
+    assert offered[0].keep == "inputs" and offered[1].accumulate == 2
     assert [c.gather for c in offered[2:4]] == ["step", "layer"]
     assert [c.mesh.fsdp for c in offered[4:6]] == [4, 16]
     assert all(c.mesh.data * c.mesh.fsdp == 16 for c in offered)
@@ -50,7 +50,7 @@ def test_a_step_bound_by_traffic_is_offered_less():
 
 def test_choices_cover_the_devices_and_keep_the_slices():
     rows = list(grid(toy_config(mesh=MeshShape(data=4, fsdp=4, slices=2)), 16))
-    assert all(tuple(map(remat, row)) == REMATS for row in rows)
+    assert all(tuple(map(keep, row)) == KEEPS for row in rows)
     meshes = [row[0].mesh for row in rows]
     assert all(m.data * m.fsdp * m.tensor == 16 and m.data % 2 == 0 for m in meshes)
     assert max(m.fsdp for m in meshes) == 8
@@ -79,7 +79,7 @@ def test_a_search_leaves_a_row_once_one_fits(monkeypatch, fitting):
 
     def attempt(choice, *_):
         tried.append(choice)
-        memory = {"activations": 1 if REMATS.index(choice.remat) >= fitting else 2**40}
+        memory = {"activations": 1 if KEEPS.index(choice.keep) >= fitting else 2**40}
         return {
             "change": str(choice),
             "how": "",
@@ -89,4 +89,4 @@ def test_a_search_leaves_a_row_once_one_fits(monkeypatch, fitting):
     monkeypatch.setattr(search, "attempt", attempt)
     rows = search.search(toy_config(), "v5e:4x4", [None] * 16, None, 4)
     assert len(rows) == len(tried) == 4
-    assert [REMATS.index(c.remat) for c in tried] == ([0] * 4 if not fitting else [0, 1, 0, 1])
+    assert [KEEPS.index(c.keep) for c in tried] == ([0] * 4 if not fitting else [0, 1, 0, 1])
