@@ -34,8 +34,8 @@ CLIP: dict[str, tuple[str, int, int, int, int, int, str]] = {
     "ViT-bigG-14": ("G", 14, 224, 1280, 1280, 32, "gelu"),
 }
 
-# Size of both towers, patch and picture; tokens of a text (Zhai et al. 2023). The last is of SigLIP 2,
-# which has So400m for its texts.
+# Size of both towers, patch and picture; tokens of a text (Zhai et al. 2023). The last is of
+# SigLIP 2, which has So400m for its texts.
 SIGLIP: dict[str, tuple[str, int, int, int]] = {
     "B-16": ("B", 16, 224, 64),
     "B-16-256": ("B", 16, 256, 64),
