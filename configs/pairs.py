@@ -13,7 +13,7 @@ own. `size` is one of `zoo.SIZES`, with `depth` layers where that is given.
 from pathlib import Path
 
 from multimodal import config
-from multimodal.data.detect import default_fields, detect
+from multimodal.data.detect import default_fields, detect, names, with_picture
 from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
 from multimodal.recipe import parse_arg, resolve
@@ -43,12 +43,13 @@ def get_config(arg: str = ""):
         workers=2,
     )
 
-    source, fields = _source(arg.data)
+    source, fields = _source(arg.data, arg.image)
+    fields["text"] = arg.text or fields.get("text")
     for name in ("image", "text"):
-        fields[name] = arg[name] or fields.get(name)
-        if not fields[name]:
+        if not fields.get(name):
             raise UserError(
-                f"data={arg.data}: no usual name of a field of {name}; say {name}=FIELD"
+                f"data={arg.data}: no usual name of a field of {name} among those there are: "
+                f"{names(source)}; say {name}=FIELD, or see docs/data.md"
             )
 
     def pairs(keep: str, **options):
@@ -99,10 +100,11 @@ def get_config(arg: str = ""):
     )
 
 
-def _source(path: str) -> tuple[config.Source, dict[str, str]]:
+def _source(path: str, image: str) -> tuple[config.Source, dict[str, str]]:
     if path:
         source = detect(path)
-        return source, default_fields(source)
+        fields = default_fields(source)
+        return with_picture(source, fields, image) if image else source, fields
     # To look at the recipe, without data. Absolute, since a run may go on from another folder.
     tar = config.Tar(str(Path("pairs.tar").absolute()))
-    return tar, {"image": "jpg|jpeg|png|webp", "text": "txt"}
+    return tar, {"image": image or "jpg|jpeg|png|webp", "text": "txt"}

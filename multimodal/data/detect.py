@@ -1,11 +1,12 @@
 """What a user's path holds: the source to read it with, and the fields that a model would read."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 from multimodal import config
 from multimodal.data.paths import expand
-from multimodal.data.record import BrokenRecord, Source, look_up
+from multimodal.data.record import BrokenRecord, Record, look_up
 from multimodal.data.sources import open_source
 from multimodal.errors import UserError
 
@@ -47,17 +48,35 @@ def detect(path: str) -> config.Source:
 
 
 def default_fields(source: config.Source, data_dir: str = "") -> dict[str, str]:
-    """`Data.fields` by the usual names among those of the first readable record.
+    """`Data.fields` by the usual names among those of the first readable records.
 
-    image, text and label, each where the record has one; a model may need more than are found.
+    image, text and label, each where a record has one; a model may need more than are found.
     """
-    record = _first(open_source(source, data_dir))
+    records = _first(source, data_dir)
     fields = {}
+    capitals = {own.lower(): own for record in records for own in record}
     for field, names in _USUAL.items():
-        found = [name for name in names if _has(record, name)]
+        found = [name for name in names if any(_has(record, name) for record in records)]
+        found += [capitals[name] for name in names if name in capitals]
         if found:
             fields[field] = found[0]
     return fields
+
+
+def names(source: config.Source, data_dir: str = "") -> str:
+    """What the first readable records have, for a message that asks for a field."""
+    found = {name: None for record in _first(source, data_dir) for name in record if name != "key"}
+    return ", ".join(name if len(name) < 40 else f"{name[:40]}..." for name in found)
+
+
+def with_picture(source: config.Source, fields: dict[str, str], name: str) -> config.Source:
+    """The source with the picture in `name`: put among `fields`, or said to a folder, whose table
+    has a column of that name, while its records have `image`."""
+    if isinstance(source, config.Folder) and name != "image":
+        fields["image"] = "image"
+        return dataclasses.replace(source, image=name)
+    fields["image"] = name
+    return source
 
 
 def _folder(path: str) -> config.Source:
@@ -76,15 +95,17 @@ def _folder(path: str) -> config.Source:
     return config.Folder(path)
 
 
-def _first(source: Source) -> dict:
-    for index in range(min(len(source), 16)):
+def _first(source: config.Source, data_dir: str) -> list[Record]:
+    opened, found = open_source(source, data_dir), []
+    for index in range(min(len(opened), 16)):
         try:
-            return source[index]
+            found.append(opened[index])
         except BrokenRecord as error:
             problem = error
-    if len(source):
-        raise UserError(f"data: the first records cannot be read: {problem}")
-    raise UserError("data: there are no records")
+    if not found:
+        why = f"the first records cannot be read: {problem}" if len(opened) else "it has no records"
+        raise UserError(f"data: {getattr(source, 'path', source)}: {why}")
+    return found
 
 
 def _has(record: dict, name: str) -> bool:

@@ -77,7 +77,8 @@ def open_folder(
         found = sorted(name for name in os.listdir(path) if name.lower().endswith(TABLES))
         if len(found) > 1:
             raise UserError(
-                f"data.source.table: say which of the tables in {path}: {', '.join(found)}"
+                f"data.source.table: say which of the tables in {path}, or give the path of one: "
+                f"{', '.join(found)}"
             )
         if not found:
             if image:

@@ -76,7 +76,14 @@ class TableSource:
             known = nearest(image, self._columns)
             raise UserError(f"data.source.image: {self.path} has no column {image!r}{known}")
         lower = {name.lower(): name for name in reversed(self._columns)}
-        return image or next((lower[name] for name in _NAMES if name in lower), "")
+        image = image or next((lower[name] for name in _NAMES if name in lower), "")
+        for name in () if image else self._columns:
+            if name and os.path.isfile(os.path.join(self.folder, name)):
+                raise UserError(
+                    f"data.source: the first line of {self.path} has to name the columns, such as "
+                    f"file,caption; it is a row, of {name}"
+                )
+        return image
 
     def _check_first(self) -> None:
         """A wrong folder or form is said at once, not record by record."""
@@ -163,7 +170,7 @@ def read_picture(path: str, key: str) -> bytes:
 def _rows(file: Iterable[bytes], delimiter: str, path: str) -> Iterator[tuple[list[str], int, int]]:
     """Each row of a CSV with the bytes where it begins and ends."""
     stop = file.tell()
-    line = 0
+    line, first = 0, 1
 
     def lines() -> Iterator[str]:
         nonlocal stop, line
@@ -175,6 +182,7 @@ def _rows(file: Iterable[bytes], delimiter: str, path: str) -> Iterator[tuple[li
     try:
         for row in csv.reader(lines(), delimiter=delimiter, strict=True):
             yield row, start, stop
-            start = stop
+            start, first = stop, line + 1
     except csv.Error as error:
-        raise UserError(f"data.source: {path}, line {line}: {error}") from None
+        row = f"in the row that begins at line {first}; is a quote never closed?"
+        raise UserError(f"data.source: {path}, line {line}: {error} {row}") from None

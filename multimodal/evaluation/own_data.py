@@ -7,7 +7,7 @@ from typing import Any
 
 from multimodal import config
 from multimodal.config import from_dict
-from multimodal.data.detect import default_fields, detect
+from multimodal.data.detect import default_fields, detect, with_picture
 from multimodal.data.record import BrokenRecord, Record, look_up
 from multimodal.data.sources import open_data, open_source
 from multimodal.errors import UserError
@@ -59,14 +59,14 @@ def evaluator_for(
             "share of --data and train on the rest, such as --holdout=key:0.2"
         )
     reads = "text" if task == "retrieval" else "label"
-    given = dict(_pairs("fields", [f for item in fields for f in item.split(",")]))
-    for name in given:
+    asked = dict(_pairs("fields", [f for item in fields for f in item.split(",")]))
+    for name in asked:
         if name not in ("image", "text", "label"):
             raise UserError(f"--fields={name}=...: {task} reads image and {reads}")
     names_needed = task == "zero_shot" and not classes
     kept = {name: _alternatives(text) for name, text in _pairs("where", where)}
     held_out = _holdout(holdout) if holdout else None
-    source = _source(data, split)
+    source, given = _named(_source(data, split), asked)
     values: dict[str, Any] = {
         "data": config.Data(
             source=source,
@@ -77,7 +77,7 @@ def evaluator_for(
     }
     _check(f"--data={data}", values["data"])
     if train_data:
-        other = _source(train_data, "")
+        other, given = _named(_source(train_data, ""), asked)
         found = _fields(f"--train_data={train_data}", other, reads, given, False)
         values["train"] = config.Data(source=other, fields=found, where=kept)
         _check(f"--train_data={train_data}", values["train"])
@@ -100,6 +100,12 @@ def _source(path: str, split: str) -> config.Source:
     if split and not hasattr(source, "split"):
         raise UserError(f"--split={split}: {path} ({source.kind}) has no splits")
     return dataclasses.replace(source, split=split) if split else source
+
+
+def _named(source: config.Source, asked: dict[str, str]) -> tuple[config.Source, dict[str, str]]:
+    """A source with the picture where --fields says, and the fields that this makes of them."""
+    given = dict(asked)
+    return with_picture(source, given, given["image"]) if "image" in given else source, given
 
 
 def _fields(

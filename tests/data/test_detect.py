@@ -6,7 +6,7 @@ import pytest
 
 from multimodal import config
 from multimodal.data import array_record
-from multimodal.data.detect import default_fields, detect
+from multimodal.data.detect import default_fields, detect, names
 from multimodal.errors import UserError
 from tests.data.shards import encoded, members, picture, write_tar
 
@@ -49,6 +49,22 @@ def test_kinds_and_fields(folder, monkeypatch, path, kind, fields):
     source = detect(path)
     assert source == kind(f"{folder}/{path}")
     assert default_fields(source, "elsewhere") == fields
+
+
+def test_names_in_capitals_and_records_that_lack_a_field(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "t.csv").write_text("File,Caption\na.jpg,x\n")
+    assert default_fields(detect(f"{tmp_path}")) == {"image": "image", "text": "Caption"}
+    write_tar(tmp_path / "a.tar", [("./t.csv", b"file"), ("./a.jpg", b"x"), ("./a.txt", b"y")])
+    source = detect(f"{tmp_path}/a.tar")
+    assert default_fields(source) == {"image": "jpg|jpeg|png|webp", "text": "txt"}
+    assert names(source) == "csv, jpg, txt"
+
+
+def test_no_records_say_where(tmp_path):
+    write_tar(tmp_path / "empty.tar", [])
+    with pytest.raises(UserError, match="data: .*empty.tar: it has no records"):
+        default_fields(detect(f"{tmp_path}/empty.tar"))
 
 
 def test_several_joined(folder):

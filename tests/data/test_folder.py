@@ -136,7 +136,11 @@ def test_pictures_alone(folder):
         (b"file,caption,caption\na.png,a,b\n", r"the header of .*t.csv names \['caption'\] twice"),
         (b"", "the header of .*t.csv is empty"),
         (b"\n\n", "the header of .*t.csv is empty"),
-        (b'file,caption\na.png,"open\nb.png,c\n', "t.csv, line 3: unexpected end of data"),
+        (
+            b'file,caption\na.png,"open\nb.png,c\n',
+            "t.csv, line 3: unexpected end of data in the .*line 2",
+        ),
+        (b"a.png,a\ndeep/b.png,b\n", "first line of .*t.csv has to name the columns.* of a.png"),
         ("file,caption\n".encode("utf-16"), "t.csv is UTF-16; save it as UTF-8"),
         (
             b"file,caption\ngone.png,a\n",

@@ -77,7 +77,9 @@ def test_the_recipe_for_pairs_asks_for_what_it_cannot_guess(tmp_path):
     def load(arg):
         return recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), f"data={tmp_path}{arg}"))
 
-    with pytest.raises(UserError, match=f"data={tmp_path}: no usual name of a field of text"):
+    with pytest.raises(
+        UserError, match="field of text among .*: class, label, image; say text=FIELD"
+    ):
         load("")
     task = load(",text=class,template=a photo of a {}").tasks["pairs"]
     assert task.data.source == config.Folder(str(tmp_path))
@@ -85,3 +87,20 @@ def test_the_recipe_for_pairs_asks_for_what_it_cannot_guess(tmp_path):
     assert task.data.templates == ("a photo of a {}",)
     with pytest.raises(UserError, match="no such file or folder: .*nowhere"):
         load("/nowhere")
+
+
+def test_the_recipe_for_pairs_takes_the_column_of_pictures(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(0)))
+    (tmp_path / "t.csv").write_text("photo,words\na.png,x\n")
+
+    def load(arg):
+        return recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), f"data={tmp_path}{arg}"))
+
+    with pytest.raises(UserError, match="field of image among .*: photo, words; say image=FIELD"):
+        load(",text=words")
+    task = load(",image=photo,text=words").tasks["pairs"]
+    assert task.data.source == config.Folder(str(tmp_path), image="photo")
+    assert task.data.fields == {"image": "image", "text": "words"}
+    assert load(",image=image,text=words").tasks["pairs"].data.source.image == ""
+    with pytest.raises(UserError, match="t.csv has no column 'foto'; did you mean 'photo'"):
+        sources.open_data(load(",image=foto,text=words").tasks["pairs"].data)

@@ -56,6 +56,13 @@ def test_fields_and_records_are_the_users_choice(root):
     assert found.data.holdout == config.Holdout(by="key", share=0.5, keep="test")
 
 
+def test_the_column_of_pictures_is_the_users_choice(root):
+    (root / "photo.csv").write_text("photo,caption\nclasses/cat/0.png,x\n")
+    found = evaluator_for("retrieval", data=f"{root}/photo.csv", fields=["image=photo"])
+    assert found.data.source == config.Folder(f"{root}/photo.csv", image="photo")
+    assert found.data.fields == {"image": "image", "text": "caption"}
+
+
 def test_folders_of_classes_name_them(root):
     found = evaluator_for("zero_shot", data=f"{root}/classes")
     assert found.data.fields["label"] == "class" and found.classes == ()
