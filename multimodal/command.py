@@ -30,7 +30,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         # After app.run, which puts a handler of its own in place.
-        logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[Log()], force=True)
         absl_logging.set_verbosity(absl_logging.WARNING)
         for noisy in ("jax", "orbax", "grain", "etils"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -46,6 +46,13 @@ def run(main: Callable[[list[str]], None]) -> None:
             told = f"{error.strerror}: {error.filename}"
         tqdm.write(f"error: {told}", file=sys.stderr)  # on a line of its own, bar or no bar
         sys.exit(2)
+
+
+class Log(logging.Handler):
+    """Each message on a line of its own, above a bar that is there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _parse(argv: list[str]) -> list[str]:

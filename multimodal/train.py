@@ -139,6 +139,8 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         page = write_report(workdir)
         if results:
             print(results_table({k: v for k, v in results.items() if is_share(k)}))
+        if skipped := int(figures.get("data/broken", 0)):
+            print(f"broken examples left out: {skipped}, listed in {workdir}/broken-*.jsonl")
         print(f"run folder: {workdir}\nreport: {page}")
     return results
 

@@ -1,12 +1,15 @@
 """What cannot work is refused with one line and status 2, before anything is compiled."""
 
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from multimodal import command
 from multimodal.config import to_dict
@@ -215,3 +218,11 @@ def test_a_missing_shard(refuse, saved, tmp_path):
     values["tasks"]["pairs"]["data"] |= {"source": source, "fields": fields}
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert "shard-1.tar" in refuse(f"--config={tmp_path}/config.json", f"--workdir={tmp_path}/run")
+
+
+def test_a_message_has_a_line_of_its_own_beside_a_bar(capsys):
+    with tqdm(total=2) as bar:
+        bar.update()
+        command.Log().emit(logging.makeLogRecord({"msg": "left out %d", "args": (3,)}))
+        bar.refresh()
+    assert "left out 3" in re.split(r"[\r\n]", capsys.readouterr().err)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from multimodal.data.stages import stage
 
@@ -102,7 +102,12 @@ def _has_exif(data: bytes) -> bool:
 
 
 def _decode_any(data: bytes, reduce: int) -> np.ndarray:
-    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        what = f"begins with {data[:12]!r}" if data else "is empty"
+        why = f"no header of {', '.join(_FORMATS)}"
+        raise BrokenImage(f"unreadable picture: {what}, {why}") from None
     _check_size(*image.size)
     if image.format == "JPEG" and image.mode != "CMYK":
         # Pillow passes over corrupt data in silence.

@@ -64,6 +64,7 @@ class Batches(Iterator[Batch]):
 
 _ENDLESS = 1 << 62
 _READ_AHEAD = 2  # batches
+_TRIED = 64  # records
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -100,6 +101,7 @@ def batches(
         classes=classes,
         data_dir=data_dir,
     )
+    _check_readable(load)
     indices = range(start_batch * load.per_process, _ENDLESS)
     return _iterate(load, collate, indices, load.per_process, data.workers)
 
@@ -365,6 +367,17 @@ def _check_shards(source: Source, process_count: int) -> None:
             f"data: shards={source.shards} is below processes={process_count}; write the data to "
             f"at least {process_count} files"
         )
+
+
+def _check_readable(load: _Load) -> None:
+    """That nothing at all can be used is known before a model is compiled for it."""
+    for index in range(_TRIED):
+        example = load(index)
+        if "broken" not in example:
+            return
+    raise UserError(
+        f"data: all of {_TRIED} records drawn are broken; {example['key']}: {example['broken']}"
+    )
 
 
 def _picture(value: Any, encoded: bool) -> bytes | np.ndarray:

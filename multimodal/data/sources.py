@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,8 @@ def open_data(
     if len(source) == 0:
         raise UserError(f"data: no record of {data.source} is left by where and holdout")
     if not isinstance(source, MixtureSource):  # its parts have been through here
-        _check_fields(source, data, data_dir)
+        asked = {f"data.fields.{name}": path for name, path in data.fields.items()}
+        _check_fields(source, asked, data.source, data_dir)
     return source
 
 
@@ -151,8 +152,13 @@ def _select(data: config.Data | config.Part, data_dir: str) -> np.ndarray:
     split = dataclasses.replace(data.holdout, keep="train") if data.holdout else None
     asked = repr((data.source, data_dir, sorted(data.where.items()), split))
     if asked not in _selections:
-        source = open_source(data.source, data_dir, [*data.where, *([split.by] if split else [])])
-        _selections[asked] = _sides(source, data.where, split)
+        names = {f"data.where.{name}": name for name in data.where}
+        names |= {"data.holdout.by": split.by} if split else {}
+        source = open_source(data.source, data_dir, names.values())
+        sides = _sides(source, data.where, split)
+        if not any(map(len, sides)):
+            _check_fields(source, names, data.source, data_dir)
+        _selections[asked] = sides
     train, test = _selections[asked]
     return test if data.holdout and data.holdout.keep == "test" else train
 
@@ -171,7 +177,7 @@ def _sides(
         except (BrokenRecord, KeyError) as error:
             unreadable += 1
             problem = error
-    if unreadable:
+    if 0 < unreadable < len(source):
         log.warning(
             "%d of %d records left out of where and holdout: %s", unreadable, i + 1, problem
         )
@@ -182,8 +188,11 @@ def _matches(value: Any, accepted: tuple[int | str, ...]) -> bool:
     return any(v in accepted for v in value) if isinstance(value, list) else value in accepted
 
 
-def _check_fields(source: Source, data: config.Data | config.Part, data_dir: str) -> None:
-    """A field that none of the first records has is a misspelt name, not broken data."""
+def _check_fields(
+    source: Source, asked: Mapping[str, str], settings: config.Source, data_dir: str
+) -> None:
+    """A field that none of the first records has is a misspelt name, not broken data. `asked`:
+    which setting names which."""
     missing: dict[str, int] = {}
     seen = 0
     for i in range(min(len(source), 16)):
@@ -192,19 +201,17 @@ def _check_fields(source: Source, data: config.Data | config.Part, data_dir: str
         except BrokenRecord:
             continue
         seen += 1
-        for name, path in data.fields.items():
+        for name, path in asked.items():
             try:
                 look_up(record, path)
             except KeyError:
                 missing[name] = missing.get(name, 0) + 1
     for name, count in missing.items():
         if count == seen:
-            whole = open_source(data.source, data_dir)
+            whole = open_source(settings, data_dir)
             found = {n for i in range(min(len(whole), 4)) for n in _names(whole, i)}
             known = ", ".join(sorted(found))
-            raise UserError(
-                f"data.fields.{name}: no record has {data.fields[name]!r}; records have: {known}"
-            )
+            raise UserError(f"{name}: no record has {asked[name]!r}; records have: {known}")
 
 
 def _names(source: Source, index: int) -> list[str]:

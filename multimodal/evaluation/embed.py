@@ -62,7 +62,7 @@ class Embedder:
         broken."""
         start, stop = self._own_rows()
         mine: dict[int, dict[str, Any]] = {}
-        broken: dict[str, str] = {}
+        broken: dict[int, tuple[str, str]] = {}  # by position: several rows may have one key
 
         def pictures() -> Iterator[Any]:
             for batch in evaluation_batches(
@@ -74,7 +74,8 @@ class Embedder:
                 extra=extra,
                 data_dir=data_dir,
             ):
-                broken.update(batch["broken"])
+                slots = [s for s in np.flatnonzero(~batch["valid"]) if batch["keys"][s]]
+                broken.update(zip(batch["position"][slots].tolist(), batch["broken"], strict=True))
                 for slot in np.flatnonzero(batch["valid"]).tolist():
                     mine[int(batch["position"][slot])] = _facts(batch, slot, extra)
                 yield batch["image" if "image" in data.fields else "image_features"]
@@ -83,11 +84,15 @@ class Embedder:
         parts = _gather([sorted(mine.items()), sorted(broken.items())])
         examples = dict(item for part, _ in parts for item in part)
         broken = dict(item for _, part in parts for item in part)
+        told = ""
         if broken:
-            key, reason = next(iter(broken.items()))
-            log.warning("left out %d broken examples, such as %s: %s", len(broken), key, reason)
+            key, reason = next(iter(broken.values()))
+            told = f"{key}: {reason}"
         if not examples:
-            raise UserError(f"evaluation: no readable example in {data.source}")
+            where = getattr(data.source, "path", data.source)
+            raise UserError(f"evaluation: no readable example in {where}; {told}")
+        if broken:
+            log.warning("left out %d broken examples, such as %s", len(broken), told)
         order = sorted(examples)
         return embeddings[order], [{"position": i} | examples[i] for i in order], len(broken)
 

@@ -79,6 +79,8 @@ def test_broken_records_are_masked_and_reported_and_the_rest_is_used(tmp_path):
     assert reasons["nopicture"] == "no field 'img' among key, txt"
     for key in ("half", "text", "nothing"):
         assert reasons[key].startswith("unreadable picture: ")
+    assert "begins with b'<html>404</h', no header of JPEG, PNG" in reasons["text"]
+    assert "is empty, no header" in reasons["nothing"]
 
     images = dict(zip(first["keys"], first["image"], strict=True))
     texts = dict(zip(first["keys"], first["text"], strict=True))

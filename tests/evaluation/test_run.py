@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from sklearn.neighbors import KNeighborsClassifier
 
 from multimodal import config
-from multimodal.data import images, transforms
+from multimodal.data import array_record, images, transforms
 from multimodal.data.pipeline import tokenize
 from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
@@ -141,6 +141,13 @@ def test_details_tell_what_was_retrieved(base, expected, records):
         shown = images.decode(base64.b64decode(picture))
         pixels = images.decode(readable[int(number)]["image"])
         np.testing.assert_array_equal(shown, transforms.fit(pixels, toy.PREPROCESSING))
+
+
+def test_broken_examples_of_one_key_count_each(model, params, folder, records):
+    rows = [records[0], records[toy.BROKEN], records[1], records[toy.BROKEN]]
+    array_record.write(f"{folder}/twice", rows)
+    found = run(config.Retrieval(data("twice"), batch_size=16), model, params, folder).metrics
+    assert (found["examples"], found["broken"]) == (2, 2)
 
 
 def test_zero_shot_equals_a_loop_over_examples(model, params, folder, expected, records):
@@ -291,7 +298,7 @@ def test_clear_words_for_what_cannot_work(model, params, folder):
     for evaluator, words in (
         (config.ZeroShot(data(label="label"), classes=("a", "b")), "label 2 of .* no name"),
         (config.Retrieval(data(), by="shape"), "by='shape' is not a field"),
-        (config.Retrieval(data("broken")), "no readable example"),
+        (config.Retrieval(data("broken")), "no readable example in broken; 4: unreadable picture"),
         (config.Retrieval(data(), languages="apart"), "texts without a language"),
         (config.ZeroShot(data(label="label")), "label 0 of .* is a number and needs a name"),
         (config.ZeroShot(data(label="colour"), classes=("red", "green")), "'blue' of .* no name"),
