@@ -45,7 +45,7 @@ SLICES = {
     4096: "v5p:16x16x16",
 }
 EMBED = 768
-STACK = {"width": 256, "depth": 2, "heads": 2, "mlp": 1024, "remat": "full"}
+STACK = {"width": 256, "depth": 2, "heads": 2, "mlp": 1024, "keep": "inputs"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ def plot(weak: list[Point], strong: list[Point]) -> Markup:
     ]
     legend = [
         tag("text", name, x=LEFT + 150 * n, y=18, fill=colour, font_weight="bold")
-        for n, (name, colour) in enumerate(COLOURS.items())
+        for n, (name, colour) in enumerate(zip(LEGEND, COLOURS.values(), strict=True))
     ]
     width, height = 2 * WIDTH, 2 * HEIGHT + 24
     paper = tag("rect", width=width, height=height, fill="white")
@@ -187,7 +187,8 @@ def plot(weak: list[Point], strong: list[Point]) -> Markup:
 
 
 COLOURS = {"sigmoid": "#1f6fb4", "softmax": "#d1611d", "step": "#2f8f4e"}
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 230, 66, 22, 30, 40
+LEGEND = ("sigmoid loss", "softmax loss", "whole step, small SigLIP")
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 230, 74, 30, 30, 40
 
 
 def panel(points: list[Point], across: str, figure: str, title: str) -> Markup:
@@ -209,7 +210,7 @@ def panel(points: list[Point], across: str, figure: str, title: str) -> Markup:
     for power in range(low, high + 1):
         at = y(10.0**power)
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, stroke="#ddd"))
-        told = f"{10.0**power:g} MiB"
+        told = f"{10.0**power:,g} MiB"
         parts.append(tag("text", told, x=LEFT - 6, y=at, dy="0.32em", text_anchor="end"))
     for value in xs:
         parts.append(tag("text", f"{value:,}", x=x(value), y=HEIGHT - 22, text_anchor="middle"))

@@ -1,6 +1,7 @@
 """Memory, traffic and programs of the ring losses as devices and batch grow."""
 
 import json
+import math
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -37,6 +38,13 @@ def test_what_is_sent_is_the_other_tower_and_its_gradient(few, program, times):
     """Softmax takes two walks, the first without gradients."""
     for point in few[program]:
         assert point.wire == pytest.approx(times * point.batch * scaling.EMBED * 4, rel=0.02)
+
+
+def test_the_step_is_one_of_parameters_in_parts():
+    function, (state, batch), mesh = scaling.step(256, scaling.devices_of(scaling.SLICES[8]))
+    kernel = state.params["towers/image/stack/blocks/mlp/up/kernel"]
+    assert math.prod(kernel.sharding.shard_shape(kernel.shape)) * 8 == math.prod(kernel.shape)
+    assert function.__name__ == "step" and len(batch["valid"]) == 256 and mesh.size == 8
 
 
 def test_the_command_prints_a_table_and_writes_both_files(few, tmp_path, monkeypatch, capsys):
