@@ -31,7 +31,8 @@ def check_model(config: Config) -> None:
 
 def _check_part(part: Any, path: str, preprocessing: Preprocessing) -> None:
     if isinstance(part, settings.Transformer):
-        positive(part, path, "width", "depth", "heads", "mlp")
+        positive(part, path, "width", "heads", "mlp")
+        require(part.depth >= 0, f"{path}.depth={part.depth}: must be 0, for no block, or more")
         divides(part, path, "heads", "width")
         for name in ("dropout", "attention_dropout", "drop_path"):
             share(part, path, name)

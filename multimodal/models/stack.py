@@ -27,10 +27,13 @@ def _prepend_layers(state: nnx.State) -> nnx.State:
 
 
 class Stack(nnx.Module):
-    """`settings.depth` blocks applied one after the other; `block` is called as `Block` is."""
+    """`settings.depth` blocks applied one after the other; `block` is called as `Block` is. Without
+    any, a tower pools its input: a bag of words."""
 
     def __init__(self, settings: Transformer, *, rngs: nnx.Rngs, block: type = Block):
         self.settings = settings
+        if not settings.depth:
+            return
         make = lambda key: block(settings, rngs=nnx.Rngs(params=key))  # noqa: E731
         keys = jax.random.split(rngs.params(), settings.depth)
         graph, _ = nnx.split(nnx.eval_shape(make, keys[0]))
@@ -54,6 +57,8 @@ class Stack(nnx.Module):
         cross_attention; the updated cache is there whenever one was given.
         """
         s = self.settings
+        if not s.depth:
+            return x, {"hidden": x[None]} if "hidden" in capture else {}
         graph, params = nnx.split(self.blocks)
         rates = jnp.linspace(0.0, s.drop_path, s.depth)
         keys = None if key is None else jax.random.split(key, s.depth)

@@ -37,6 +37,13 @@ def loss_and_grads(settings):
     return lambda key: run(params, key)
 
 
+def test_a_stack_of_nothing_gives_what_it_is_given():
+    y, kept = run(dataclasses.replace(SETTINGS, depth=0), KEY, ("hidden", "attention"))
+    np.testing.assert_array_equal(y, X)
+    np.testing.assert_array_equal(kept["hidden"], X[None])
+    assert "attention" not in kept
+
+
 @pytest.fixture(scope="module")
 def reference():
     return loss_and_grads(NOISY)
