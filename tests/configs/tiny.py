@@ -71,7 +71,7 @@ def shrink(config: Config, steps: int = 2, learning_rate: float | None = None) -
 def scenes(data: Data) -> Data:
     """Drawn scenes in place of a recipe's own records, or what `write_features` wrote; how they are
     read stays."""
-    names = {"image": "image", "text": "captions", "label": "shape_label"}
+    names = {"image": "image", "text": "captions", "tags": "captions", "label": "shape_label"}
     source = Scenes(
         "scenes", "test_single" if "label" in data.fields else "train", BATCH, PATCH * GRID
     )
