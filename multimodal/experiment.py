@@ -271,7 +271,8 @@ def _check_reads(config: Config, experiment: Experiment) -> None:
             return experiment.model.bind(params)(batch)
 
         batch = experiment.abstract_batch(task)
-        given = jax.eval_shape(forward, experiment.model.shapes(), batch)
+        with jax.set_mesh(experiment.mesh):
+            given = jax.eval_shape(forward, experiment.model.shapes(), batch)
         for name, objective in objectives.items():
             for entry in objective.reads:
                 if entry not in given:
@@ -297,8 +298,10 @@ def _check_mesh(config: Config, mesh: Mesh) -> None:
                 f"{where}.heads={part.heads} do not divide over config.mesh.tensor={tensor}"
             )
         platform = mesh.devices.flat[0].platform
-        if getattr(part, "attention", None) == "cudnn" and platform != "gpu":
-            raise UserError(f"{where}.attention='cudnn' needs an NVIDIA GPU, not a {platform}")
+        kernel = getattr(part, "attention", None)
+        needs = {"cudnn": ("gpu", "an NVIDIA GPU"), "splash": ("tpu", "a TPU")}.get(kernel)
+        if needs and platform != needs[0]:
+            raise UserError(f"{where}.attention={kernel!r} needs {needs[1]}, not a {platform}")
 
 
 def _check_vocabulary(model: settings.Model, tokenizer: Tokenizer) -> None:

@@ -48,6 +48,11 @@ REFUSED = [
     ("dual_encoder", CUDNN | {"dtype": "float32"}, "set config.dtype=bfloat16"),
     ("dual_encoder", CUDNN | {IMAGE + "attention_dropout": 0.1}, "has no dropout"),
     ("dual_encoder", CUDNN | {IMAGE + "heads": 16}, "width / heads = 4"),
+    (
+        "dual_encoder",
+        {IMAGE + "attention": "blockwise", IMAGE + "attention_dropout": 0.1},
+        "attention='blockwise' has no dropout",
+    ),
 ]
 
 

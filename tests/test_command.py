@@ -45,6 +45,18 @@ SETTINGS = {
         ["dtype=bfloat16", f"{IMAGE}.transformer.attention=cudnn"],
         "attention='cudnn' needs an NVIDIA GPU, not a cpu",
     ),
+    "no TPU": (
+        [f"{IMAGE}.transformer.attention=splash"],
+        "attention='splash' needs a TPU, not a cpu",
+    ),
+    "length over mesh": (
+        [
+            f"{IMAGE}.class_token=True",
+            f"{IMAGE}.transformer.attention=blockwise",
+            "mesh.sequence=8",
+        ],
+        "17 tokens: they do not divide over config.mesh.sequence=8",
+    ),
     "small vocabulary": ([f"{TEXT}.vocab_size=100"], "the tokenizer has 260 tokens"),
     "another end": ([f"{TEXT}.end_id=7"], "end_id=7: the tokenizer's is 2"),
     "no tokenizer": (["preprocessing.tokenizer=/no/such.json"], "/no/such.json"),

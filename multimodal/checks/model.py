@@ -86,11 +86,11 @@ def _check_stack(stack: settings.Transformer, path: str, config: Config) -> None
         not (masked and stack.causal),
         f"{path}.causal=True: {model.kind} says itself who sees whom",
     )
+    require(
+        stack.attention in ("auto", "xla") or stack.attention_dropout == 0,
+        f"{path}.attention={stack.attention!r} has no dropout; set {path}.attention_dropout=0",
+    )
     if stack.attention == "cudnn":
-        require(
-            stack.attention_dropout == 0,
-            f"{path}.attention='cudnn' has no dropout; set {path}.attention_dropout=0",
-        )
         require(
             config.dtype == "bfloat16",
             f"{path}.attention='cudnn' computes in bfloat16; set config.dtype=bfloat16",

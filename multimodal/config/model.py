@@ -6,6 +6,9 @@ from typing import Literal
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 # What a block keeps for the backward pass, which computes the rest again: the less, the slower.
 Keep = Literal["everything", "products", "inputs"]
+# All scores at once; a tile of them at a time, round a ring of devices along `mesh.sequence`; a
+# kernel for TPUs; one for NVIDIA GPUs; or what suits devices and lengths.
+Attention = Literal["auto", "xla", "blockwise", "splash", "cudnn"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Transformer:
     init: Literal["vit", "clip", "clip_image", "bert"] = "vit"
     keep: Keep = "everything"
     scan: bool = True
-    attention: Literal["xla", "cudnn"] = "xla"
+    attention: Attention = "auto"
 
 
 @dataclass(frozen=True)

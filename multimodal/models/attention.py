@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
 
+from multimodal.models import attention_backends as backends
 from multimodal.models.initializers import BlockInit
 from multimodal.models.layers import Linear, dropout
 from multimodal.parallel.rules import constrain
@@ -30,30 +31,28 @@ def attention(
     bias: jax.Array | None = None,  # added to the scores, broadcasts likewise
     causal: bool = False,
     scores: str = "dot",
-    backend: str = "xla",
+    backend: str = "auto",
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """softmax(Q K^T / sqrt(d_k) + bias) V (Vaswani et al. 2017); `mask` is True where a query may
     look. `scores="cosine"` compares directions only. Scores and softmax are float32.
 
+    Backends: "xla" builds all scores; "blockwise" a tile of them at a time, round a ring of the
+    devices along the mesh axis `sequence`; "splash" is a TPU's kernel, "cudnn" an NVIDIA GPU's;
+    "auto" chooses by devices and lengths (`attention_backends.choose`).
+
     Returns [batch, queries, heads, head_dim] and the weights [batch, heads, queries, keys], which
-    the cuDNN backend does not form (None there); it has no dropout (`checks` refuses both).
+    only XLA forms (None elsewhere); only it has dropout, and beside it only cuDNN has a bias.
+    Raises UserError for what a backend does not take.
     """
+    plain = bias is not None or (dropout_rate > 0 and key is not None)
+    backend = backends.choose(backend, q, k, mask, plain=plain)
     if scores == "cosine":
         q, k = (x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12) for x in (q, k))
     scale = 1.0 if scores == "cosine" else 1 / math.sqrt(q.shape[-1])
-    if backend == "cudnn":
-        # It broadcasts over batch and heads alone, not over queries.
-        whole = (q.shape[1], k.shape[1])
-        mask, bias = (
-            None if x is None else jnp.broadcast_to(x, (*x.shape[:-2], *whole))
-            for x in (mask, bias)
-        )
-        out = jax.nn.dot_product_attention(
-            q, k, v, bias, mask, scale=scale, is_causal=causal, implementation="cudnn"
-        )
-        return out, None
+    if backend != "xla":
+        return backends.run(backend, q, k, v, mask, bias, scale=scale, causal=causal), None
     logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * scale
     if bias is not None:
         logits = logits + bias
@@ -79,7 +78,7 @@ class Attention(nnx.Module):
         *,
         rngs: nnx.Rngs,
         causal: bool = False,
-        backend: str = "xla",
+        backend: str = "auto",
         dropout_rate: float = 0.0,
         context_width: int | None = None,
     ):
@@ -101,15 +100,20 @@ class Attention(nnx.Module):
     ) -> tuple[jax.Array, jax.Array | None, Cache | None]:
         """Output [batch, queries, embed], the attention weights, and the cache with x appended."""
         context = x if context is None else context
-        split = "b l (h d) -> b l h d"
-        q = constrain(
-            rearrange(self.query(x), split, h=self.heads), "batch", "length", "heads", None
+        q, k, v = (
+            rearrange(y, "b l (h d) -> b l h d", h=self.heads)
+            for y in (self.query(x), self.key(context), self.value(context))
         )
-        # Keys and values of the whole sequence, but only of this device's heads.
-        k, v = (
-            constrain(rearrange(f(context), split, h=self.heads), "batch", None, "heads", None)
-            for f in (self.key, self.value)
-        )
+        plain = self.dropout_rate > 0 and key is not None
+        backend = backends.choose(self.backend, q, k, mask, plain=plain, cached=cache is not None)
+        rows = columns = "length"
+        if backend == "xla":
+            # Of the longer one each device has a part, the shorter one is sent to all. Keys of a
+            # cache are whole, as they are written one by one.
+            few = cache is None and q.shape[1] < k.shape[1]
+            rows, columns = (None, "length") if few else ("length", None)
+        q = constrain(q, "batch", rows, "heads", None)
+        k, v = (constrain(y, "batch", columns, "heads", None) for y in (k, v))
         causal = self.causal
         if cache is not None:
             k, v = (
@@ -126,9 +130,9 @@ class Attention(nnx.Module):
             v,
             mask=mask,
             causal=causal,
-            backend=self.backend,
+            backend=backend,
             dropout_rate=self.dropout_rate,
             key=key,
         )
-        y = constrain(rearrange(y, "b l h d -> b l (h d)"), "batch", "length", "heads")
+        y = constrain(rearrange(y, "b l h d -> b l (h d)"), "batch", rows, "heads")
         return self.out(y), weights, cache

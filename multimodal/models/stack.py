@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from multimodal.config import Transformer
+from multimodal.errors import UserError
 from multimodal.models.attention import Cache
 from multimodal.models.block import Block
 from multimodal.parallel.gather import kept, whole
@@ -76,6 +77,11 @@ class Stack(nnx.Module):
                 key=key,
             )
             captured = {name: extras[name] for name in capture if name in extras}
+            if none := [name for name, x in captured.items() if x is None]:
+                raise UserError(
+                    f"{', '.join(none)}: only XLA forms the weights of attention; set the stack's "
+                    "attention='xla'"
+                )
             if "hidden" in capture:
                 captured["hidden"] = y
             if cache is not None:

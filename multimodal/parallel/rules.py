@@ -1,7 +1,7 @@
 """The rule table: logical axis names of parameters and activations to mesh axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
@@ -66,17 +66,76 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or math.prod(mesh.shape.values()) == 1:
         return x
-    # Inside a shard_map the axes it maps are already local.
-    automatic = {
-        n for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if "Auto" in str(t)
-    }
+    fits = lambda size, devices: size >= devices  # noqa: E731
+    return jax.lax.with_sharding_constraint(x, _activation_spec(axes, x.shape, mesh, fits))
+
+
+def on_shares(
+    function: Callable,
+    axes: Sequence[Sequence[str | None] | None],
+    *args: jax.Array | None,
+    check: bool = True,
+) -> jax.Array:
+    """`function(*args)` as every device runs it on its share of the arguments, whose dimensions
+    have the logical names `axes`; the result is shared out as the first argument is. No mesh, no
+    effect.
+
+    A dimension that its devices do not divide is whole on each of them. `check=False` is for
+    kernels that do not say along which axes their results differ; such a function must not speak
+    to other devices about what is whole on them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    names = set() if mesh.empty else _automatic(mesh)
+    if not names or (mapped() and not shared()):
+        return function(*args)
+    fits = lambda size, devices: size % devices == 0  # noqa: E731
+    specs = tuple(
+        None if x is None else _activation_spec(dims, x.shape, mesh, fits)
+        for x, dims in zip(args, axes, strict=True)
+    )
+    return jax.shard_map(
+        function, in_specs=specs, out_specs=specs[0], axis_names=names, check_vma=check
+    )(*args)
+
+
+def devices_along(axis: str) -> int:
+    """Devices that share a dimension of this logical name."""
+    mesh = jax.sharding.get_abstract_mesh()
+    names = RULES[axis] if not mesh.empty else ()
+    return math.prod(mesh.shape[n] for n in names if n in _automatic(mesh))
+
+
+def mapped() -> bool:
+    """Is this inside of a shard_map?"""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def shared() -> bool:
+    """Are there devices left to share anything out to?"""
+    mesh = jax.sharding.get_abstract_mesh()
+    return not mesh.empty and any(mesh.shape[name] > 1 for name in _automatic(mesh))
+
+
+def _automatic(mesh: AbstractMesh) -> set[str]:
+    """The axes left to share things out by: inside a shard_map those it maps are local already."""
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {name for name, kind in kinds if "Auto" in str(kind)}
+
+
+def _activation_spec(
+    axes: Sequence[str | None],
+    shape: Sequence[int],
+    mesh: AbstractMesh,
+    fits: Callable[[int, int], bool],
+) -> PartitionSpec:
+    automatic = _automatic(mesh)
     parts = []
-    for name, size in zip(axes, x.shape, strict=True):
+    for name, size in zip(axes, shape, strict=True):
         names = tuple(a for a in RULES.get(name, ()) if a in automatic and mesh.shape[a] > 1)
-        if math.prod(mesh.shape[a] for a in names) > size:
+        if not fits(size, math.prod(mesh.shape[a] for a in names)):
             names = ()
         parts.append((names[0] if len(names) == 1 else names) or None)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*parts))
+    return PartitionSpec(*parts)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
