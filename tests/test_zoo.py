@@ -11,6 +11,7 @@ from multimodal.errors import UserError
 from multimodal.models.build import build
 
 NAMED = [(zoo.clip, name) for name in zoo.CLIP] + [(zoo.siglip, name) for name in zoo.SIGLIP]
+PROFILED = [(family, name) for family, name in NAMED if name != "g-opt-16-256"]
 COCA = [(zoo.coca, name) for name in zoo.COCA]
 
 # Millions, all and those of the image tower: open_clip's docs/model_profile.csv, 3b37473.
@@ -32,6 +33,7 @@ PUBLISHED = {
     "SO400M-14": (877.36, 427.68),
     "SO400M-14-384": (877.96, 428.23),
 }
+TEXT = {"L": 336.19, "So400m": 449.73}  # text towers of L-16 and SO400M-14-384, ibid.
 
 
 def run_of(named) -> Config:
@@ -48,10 +50,25 @@ def count(named) -> tuple[int, int]:
     return sum(sizes.values()), image
 
 
-@pytest.mark.parametrize(("family", "name"), NAMED, ids=[name for _, name in NAMED])
+@pytest.mark.parametrize(("family", "name"), PROFILED, ids=[name for _, name in PROFILED])
 def test_parameters_equal_the_published(family, name):
     total, image = count(family(name))
     assert (round(total / 1e6, 2), round(image / 1e6, 2)) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("text", TEXT)
+def test_g_opt_beside_a_text_tower_of_another_size(text):
+    """The text tower is the published one but for its projection, to 1,536 instead of its width."""
+    total, image = count(zoo.siglip("g-opt-16-256", text))
+    wider = (zoo.SIZES[text][0] + 1) * (1536 - zoo.SIZES[text][0])
+    width, hidden, depth = 1536, 6144, 40
+    attention, mlp = 4 * width * (width + 1), 2 * width * hidden + width + hidden
+    blocks = depth * (attention + mlp + 4 * width) + 2 * width
+    patches, positions = (16 * 16 * 3 + 1) * width, 256 * width
+    pooler = attention + mlp + 2 * width + width  # one probe, one norm
+    assert image == blocks + patches + positions + pooler
+    scalars = 2  # scale and bias of the logits
+    assert abs((total - image - wider - scalars) / 1e6 - TEXT[text]) <= 0.005
 
 
 def test_vit_b_32_to_the_last_parameter():
