@@ -386,6 +386,8 @@ def _picture(value: Any, encoded: bool) -> bytes | np.ndarray:
         return value if encoded else images.decode(value)
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
         return value
+    if isinstance(value, str):
+        raise ValueError(f"image is a text, {value[:60]!r}; only a table in a folder names files")
     raise ValueError(f"image is neither encoded bytes nor uint8 [height, width, 3]: {type(value)}")
 
 

@@ -153,6 +153,7 @@ def test_text_and_image_fields_of_the_wrong_kind(tmp_path):
         ({"text": "json.n"}, "text is neither a string nor a list of strings: 3"),
         ({"text": "json.list"}, "text is neither a string nor a list of strings: ['a', 1]"),
         ({"image": "json.n"}, "image is neither encoded bytes nor uint8"),
+        ({"image": "txt"}, "image is a text, 'word'; only a table"),
         ({"label": "txt"}, "label 'word' is not an integer"),
     ):
         data = Data(source=Tar(f"{tmp_path}/a.tar"), fields=fields)
