@@ -27,6 +27,14 @@ def _prepend_layers(state: nnx.State) -> nnx.State:
     return state
 
 
+def _unstacked(tree: dict, depth: int) -> list[dict]:
+    """Each layer's part. The gradient of one split is one concatenation; that of a slice a layer is
+    the sum of so many arrays of the size of all layers."""
+    leaves, structure = jax.tree.flatten(tree)
+    layers = zip(*[jax.lax.split(x, [1] * depth) for x in leaves], strict=True)
+    return [structure.unflatten(x.squeeze(0) for x in layer) for layer in layers]
+
+
 class Stack(nnx.Module):
     """`settings.depth` blocks applied one after the other; `block` is called as `Block` is. Without
     any, a tower pools its input: a bag of words."""
@@ -92,14 +100,14 @@ class Stack(nnx.Module):
         policy = kept(POLICIES[s.keep], stacked)
         if policy is not None:
             body = jax.checkpoint(body, policy=policy, prevent_cse=not s.scan)
-        layers = (stacked, rates, keys, cache)
         first = x
         if s.scan:
-            x, captured = jax.lax.scan(body, x, layers)
+            x, captured = jax.lax.scan(body, x, (stacked, rates, keys, cache))
         else:
             steps = []
-            for i in range(s.depth):
-                x, extras = body(x, jax.tree.map(operator.itemgetter(i), layers))
+            for i, params in enumerate(_unstacked(stacked, s.depth)):
+                others = jax.tree.map(operator.itemgetter(i), (rates, keys, cache))
+                x, extras = body(x, (params, *others))
                 steps.append(extras)
             captured = jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
         if "hidden" in capture:
