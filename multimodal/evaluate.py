@@ -39,7 +39,7 @@ OWN_DATA = {  # flags that --task reads
     "classes": "JSON: a list of names, or a table from label to name.",
     "templates": "Prompts with {} for the name: one a line, or a JSON list.",
     "train_data": "What a probe is trained on.",
-    "holdout": "FIELD:SHARE of --data to test on.",
+    "holdout": "FIELD:SHARE[:SEED] of --data to test on.",
     "option": "NAME=VALUE of the task's settings.",
 }
 

@@ -1,5 +1,6 @@
 """Makes vocabularies and shows what they do to a text:
 python -m multimodal.tokenize train --data=PATH --vocab_size=N [--form=clip|siglip] --out=PATH
+    [--field=FIELD] [--holdout=FIELD:SHARE[:SEED]]
 python -m multimodal.tokenize show --tokenizer=FILE --text=TEXT
 
 --data is a text file with a text a line, or any source of pictures and captions.
@@ -8,14 +9,14 @@ python -m multimodal.tokenize show --tokenizer=FILE --text=TEXT
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from multimodal.command import run
 from multimodal.config import Data
-from multimodal.data.detect import default_fields, detect
+from multimodal.data.detect import default_fields, detect, parse_holdout
 from multimodal.data.pipeline import cleaned, evaluation_batches
 from multimodal.data.tokenizers import load_tokenizer
 from multimodal.data.tokenizers.train import train_clip, train_siglip
@@ -25,8 +26,11 @@ from multimodal.schema import nearest
 
 # Other commands have a --data of their own.
 _DATA = flags.DEFINE_string("data", None, "Texts to learn from.", allow_override=True)
-_FIELD = flags.DEFINE_string(
-    "field", None, "The record's field with texts; by default its usual names."
+_FIELD = flags.DEFINE_multi_string(
+    "field", [], "The record's field with texts; by default its usual names. May be repeated."
+)
+_HOLDOUT = flags.DEFINE_string(
+    "holdout", "", "FIELD:SHARE[:SEED] of --data to learn nothing from.", allow_override=True
 )
 _SIZE = flags.DEFINE_integer("vocab_size", 49408, "Tokens at most.")
 _FORM = flags.DEFINE_enum("form", "clip", ("clip", "siglip"), "Byte-level BPE or SentencePiece.")
@@ -42,12 +46,15 @@ _FORMS = {
 }
 
 
-def texts_of(path: str, field: str | None = None) -> Iterator[str]:
-    """Every caption of a source, or every line of a `.txt` file that is not empty.
+def texts_of(path: str, fields: Sequence[str] = (), holdout: str = "") -> Iterator[str]:
+    """Every caption of a source but those held out, one field after the other, or every line of a
+    `.txt` file that is not empty.
 
     Raises UserError for a path that cannot be read, or that holds no texts.
     """
     if path.endswith(".txt"):
+        if holdout:
+            raise UserError(f"--holdout={holdout}: lines of {path} have no fields to part them by")
         try:
             with open(Path(path).expanduser(), encoding="utf-8", errors="replace") as lines:
                 yield from (line.strip() for line in lines if line.strip())
@@ -55,12 +62,14 @@ def texts_of(path: str, field: str | None = None) -> Iterator[str]:
             raise UserError(f"--data: cannot read {path}: {error.strerror}") from error
         return
     source = detect(path)
-    field = field or default_fields(source).get("text")
-    if field is None:
+    usual = default_fields(source).get("text")
+    if not fields and usual is None:
         raise UserError(f"--data: no texts found in {path}; name their field with --field")
-    data = Data(source, fields={"text": field})
-    for batch in evaluation_batches(data, Preprocessing(), batch_size=256):
-        yield from itertools.chain.from_iterable(batch["texts"])
+    kept = parse_holdout(holdout, keep="train") if holdout else None
+    for field in fields or (usual,):
+        data = Data(source, fields={"text": field}, holdout=kept)
+        for batch in evaluation_batches(data, Preprocessing(), batch_size=256):
+            yield from itertools.chain.from_iterable(batch["texts"])
 
 
 def train() -> None:
@@ -75,7 +84,9 @@ def train() -> None:
 
     def texts() -> Iterator[str]:
         nonlocal seen
-        for text in itertools.islice(texts_of(_DATA.value, _FIELD.value), _LIMIT.value):
+        for text in itertools.islice(
+            texts_of(_DATA.value, _FIELD.value, _HOLDOUT.value), _LIMIT.value
+        ):
             seen += 1
             yield from cleaned([text], preprocessing)
 

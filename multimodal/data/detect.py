@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
+from typing import Literal
 
 from multimodal import config
 from multimodal.data.paths import expand
@@ -114,3 +116,21 @@ def _has(record: dict, name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def parse_holdout(text: str, keep: Literal["train", "test"]) -> config.Holdout:
+    """One side of a split written FIELD:SHARE or FIELD:SHARE:SEED, such as `key:0.2`.
+
+    Raises UserError for anything else.
+    """
+    written = re.fullmatch(r"(?P<by>.+?):(?P<share>[\d.]+)(:(?P<seed>\d+))?", text)
+    try:
+        share = float(written["share"]) if written else 0.0
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise UserError(
+            f"--holdout={text}: give a field and the share of its values to test on, such as "
+            "key:0.2, and, if not 0, the seed of the split, as in key:0.2:1"
+        )
+    return config.Holdout(by=written["by"], share=share, keep=keep, seed=int(written["seed"] or 0))

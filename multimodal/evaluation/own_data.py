@@ -7,7 +7,7 @@ from typing import Any
 
 from multimodal import config
 from multimodal.config import from_dict
-from multimodal.data.detect import default_fields, detect, with_picture
+from multimodal.data.detect import default_fields, detect, parse_holdout, with_picture
 from multimodal.data.record import BrokenRecord, Record, look_up
 from multimodal.data.sources import open_data, open_source
 from multimodal.errors import UserError
@@ -65,7 +65,7 @@ def evaluator_for(
             raise UserError(f"--fields={name}=...: {task} reads image and {reads}")
     names_needed = task == "zero_shot" and not classes
     kept = {name: _alternatives(text) for name, text in _pairs("where", where)}
-    held_out = _holdout(holdout) if holdout else None
+    held_out = parse_holdout(holdout, keep="test") if holdout else None
     source, given = _named(_source(data, split), asked)
     values: dict[str, Any] = {
         "data": config.Data(
@@ -143,20 +143,6 @@ def _check(flag: str, data: config.Data) -> None:
         open_data(data)
     except UserError as error:
         raise UserError(f"{flag}: {error}") from error
-
-
-def _holdout(text: str) -> config.Holdout:
-    by, _, share = text.rpartition(":")
-    try:
-        number = float(share)
-    except ValueError:
-        number = 0.0
-    if not by or not 0 < number < 1:
-        raise UserError(
-            f"--holdout={text}: give a field and the share of its values to test on, such as "
-            "key:0.2"
-        )
-    return config.Holdout(by=by, share=number, keep="test")
 
 
 def _pairs(flag: str, given: Sequence[str]) -> list[tuple[str, str]]:

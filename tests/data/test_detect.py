@@ -6,7 +6,7 @@ import pytest
 
 from multimodal import config
 from multimodal.data import array_record
-from multimodal.data.detect import default_fields, detect, names
+from multimodal.data.detect import default_fields, detect, names, parse_holdout
 from multimodal.errors import UserError
 from tests.data.shards import encoded, members, picture, write_tar
 
@@ -81,3 +81,17 @@ def test_what_is_not_there_or_not_known_is_one_line(folder):
     ):
         with pytest.raises(UserError, match=message):
             detect(f"{folder}/{path}")
+
+
+def test_a_holdout_is_written_in_a_word():
+    assert parse_holdout("key:0.2", "test") == config.Holdout(by="key", share=0.2, keep="test")
+    found = parse_holdout("json.album:0.1:3", "train")
+    assert found == config.Holdout(by="json.album", share=0.1, keep="train", seed=3)
+
+
+@pytest.mark.parametrize(
+    "text", ["key", "key:0", "key:1.5", "key:a", ":0.2", "key:0.2:x", "key:.."]
+)
+def test_what_is_no_holdout_is_refused(text):
+    with pytest.raises(UserError, match=f"--holdout={text}: give a field and the share"):
+        parse_holdout(text, "test")

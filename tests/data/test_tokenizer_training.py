@@ -10,9 +10,11 @@ import pytest
 
 from multimodal import experiment, zoo
 from multimodal.config import DualEncoder, from_dict
+from multimodal.data.sources import in_test
 from multimodal.data.tokenizers import FileTokenizer, load_tokenizer
 from multimodal.data.tokenizers.train import clip_file, train_clip, train_siglip
 from multimodal.errors import UserError
+from multimodal.tokenize import texts_of
 from tests.commands import finish, start
 
 TEXTS = [
@@ -197,3 +199,19 @@ def test_the_command_trains_and_shows(tmp_path):
     code, out, err = finish(shown)
     assert code == 0, err
     assert "a</w>" in out and "end_id 599" in out
+
+
+def test_nothing_is_learnt_of_what_is_held_out(tmp_path):
+    """Each record is on the side that training and evaluation see it on."""
+    rows = [{"text": f"word{i}", "tags": [f"tag{i}"], "album": f"a{i // 4}"} for i in range(80)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out = {row["text"] for row in rows if in_test(row["album"], 0.3, 5)}
+    assert 0 < len(held_out) < 80
+    learnt = set(texts_of(str(path), holdout="album:0.3:5"))
+    assert learnt == {row["text"] for row in rows} - held_out
+    both = set(texts_of(str(path), ["text", "tags"], "album:0.3:5"))
+    assert both == learnt | {word.replace("word", "tag") for word in learnt}
+    (tmp_path / "rows.txt").write_text("a line")
+    with pytest.raises(UserError, match="--holdout=key:0.3: lines of .* have no fields"):
+        next(texts_of(str(tmp_path / "rows.txt"), holdout="key:0.3"))
