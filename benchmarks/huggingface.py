@@ -9,6 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 from transformers import __version__ as version
 
 from benchmarks import shapes
+from benchmarks.adamw import adamw
 
 
 class Side:
@@ -19,17 +20,7 @@ class Side:
         config = shapes.run(shapes.named(shape), batch_size)
         self.model = CLIPModel(CLIPConfig(**shapes.huggingface(config.model)))
         self.model.load_state_dict(load_file(weights))
-        s = config.optimizer
-        # As in open_clip: no decay of gains, biases and single vectors.
-        decayed, rest = [], []
-        for parameter in self.model.parameters():
-            (decayed if parameter.ndim > 1 else rest).append(parameter)
-        groups = [
-            {"params": decayed, "weight_decay": s.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        betas = (s.beta1, s.beta2)
-        self.optimizer = torch.optim.AdamW(groups, s.learning_rate, betas, s.eps, fused=True)
+        self.optimizer = adamw(self.model, config)
         self.largest = config.model.logit_scale_max
         given = shapes.batch(config)
         self.batch = {

@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import load_file
 
 from benchmarks import shapes
+from benchmarks.adamw import adamw
 from benchmarks.torch_model import Clip, load
 
 
@@ -30,16 +31,7 @@ class Side:
         if weights:
             load(model, load_file(weights))
         self.device, self.model = torch.device(device), model.to(device)
-        s, decayed, rest = config.optimizer, [], []
-        for name, parameter in model.named_parameters():
-            plain = parameter.ndim > 1 and not name.endswith("token")
-            (decayed if plain else rest).append(parameter)
-        groups = [
-            {"params": decayed, "weight_decay": s.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        betas = (s.beta1, s.beta2)
-        self.optimizer = torch.optim.AdamW(groups, s.learning_rate, betas, s.eps, fused=True)
+        self.optimizer = adamw(self.model, config)
         self.largest = config.model.logit_scale_max
         self.forward = torch.compile(model) if compiled else model
         given = shapes.batch(config)
