@@ -109,7 +109,13 @@ def config_from_flags() -> Config:
     """The run's Config with the flags' changes. Raises UserError."""
     if "config" not in flags.FLAGS:
         raise UserError("--config=FILE is missing; see configs/ for recipes")
-    return recipe.finish(flags.FLAGS.config)
+    config = recipe.finish(flags.FLAGS.config)
+    if not config.tasks:
+        raise UserError(
+            "config.tasks: a run needs at least one task; to train what was imported, name its "
+            "folder as config.start.checkpoint in a recipe"
+        )
+    return config
 
 
 def recipe_from_flags() -> str:

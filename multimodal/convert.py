@@ -2,20 +2,61 @@
 python -m multimodal.convert import SOURCE --workdir=DIR [--tokenizer=FILE]
 python -m multimodal.convert export --workdir=DIR --to=hf|open_clip --out=FOLDER
 
-See docs/interop.md.
+SOURCE is a folder, a file, or OWNER/NAME of the Hugging Face hub; see docs/interop.md.
 """
 
+import dataclasses
+import json
 import sys
+import tempfile
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from multimodal import experiment as experiments
+from multimodal.checkpoint.bundle import Checkpoints
+from multimodal.checkpoint.folder import steps_in
+from multimodal.checks import check
 from multimodal.command import join, run, workdir_from_flags
+from multimodal.config import Config, MeshShape, parts, to_dict
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer
 from multimodal.errors import UserError
+from multimodal.interop.convert import Origin, origins
+from multimodal.interop.mapping import mapping_table
+from multimodal.interop.source import Source, open_source
+from multimodal.interop.vocabulary import tokenizer_at
+from multimodal.parallel import processes
 from multimodal.schema import nearest
 
+FLAGS = flags.FLAGS
 
-def import_(source: str) -> None:
-    """Makes a run folder, at step 0, of a folder, a file or a model of the hub."""
-    join()
-    raise UserError(f"convert import: nothing reads {source} into {workdir_from_flags()} yet")
+
+def import_checkpoint(source: Path, workdir: Path, tokenizer: str | None = None) -> None:
+    """Makes the run folder `workdir`, at step 0, of a folder or file of other people's; `tokenizer`
+    is for a source that has none. Raises UserError where it cannot be read as it is meant."""
+    if (workdir / "checkpoints").is_dir() and steps_in(workdir / "checkpoints"):
+        raise UserError(f"{workdir} holds a run already; choose another --workdir")
+    opened = open_source(source)
+    experiment, config, found = _fitted(opened, workdir, source.stem, tokenizer)
+    if processes.is_main():
+        print(mapping_table(opened.layout, found))
+    params = {
+        path: jax.make_array_from_callback(leaf.shape, leaf.sharding, found[path].read)
+        for path, leaf in experiment.abstract_state.params.items()
+    }
+    files = dict([experiment.tokenizer.file] if experiment.tokenizer.file else [])
+    meta = experiment.meta({}) | {"config": to_dict(config)}
+    checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints)
+    step = jax.device_put(jnp.zeros((), jnp.int32), experiment.shardings.step)
+    checkpoints.save(0, {"params": params, "step": step}, meta, force=True, files=files)
+    checkpoints.close()
+    if processes.is_main():
+        (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        for name, content in files.items():
+            (workdir / name).write_bytes(content)
+        print(f"run folder: {workdir}")
 
 
 def export() -> None:
@@ -23,7 +64,46 @@ def export() -> None:
     raise UserError("convert export: not there yet")
 
 
-_COMMANDS = {"import": import_, "export": export}
+def _fitted(
+    opened: Source, workdir: Path, name: str, given: str | None
+) -> tuple[experiments.Experiment, Config, dict[str, Origin]]:
+    """The run as it is built on these devices and as it is kept, and where its parameters are."""
+    tokenizer = load_tokenizer("bytes")
+    if any(hasattr(part, "vocab_size") for _, part in parts(opened.model)):
+        tokenizer = _tokenizer(opened, given)
+    file = str(workdir / tokenizer.file[0]) if tokenizer.file else "bytes"
+    preprocessing = dataclasses.replace(opened.preprocessing, tokenizer=file)
+    config = Config(name, opened.model, {}, preprocessing)
+    check(config)
+    # Parameters are split over all devices, and each process reads its own.
+    here = dataclasses.replace(
+        config, mesh=MeshShape(data=1, fsdp=-1), batch_size=jax.device_count()
+    )
+    experiment = experiments.build(here, tokenizer=tokenizer)
+    return experiment, config, origins(opened.layout, opened.tensors, experiment.model)
+
+
+def _tokenizer(opened: Source, given: str | None) -> Tokenizer:
+    """That which the user has given, or that which came along."""
+    pad_id = opened.preprocessing.pad_id
+    if given == "bytes":
+        return load_tokenizer(given, pad_id)
+    file = tokenizer_at(Path(given).expanduser()) if given else opened.tokenizer
+    if file is None:
+        raise UserError("the source has no tokenizer that is read here; name one by --tokenizer")
+    name, content = file
+    with tempfile.TemporaryDirectory() as folder:  # it may have been made of other files
+        (Path(folder) / name).write_bytes(content)
+        return load_tokenizer(str(Path(folder) / name), pad_id)
+
+
+def _import(source: str) -> None:
+    workdir = workdir_from_flags()
+    join()
+    import_checkpoint(Path(source).expanduser().absolute(), workdir, FLAGS.tokenizer)
+
+
+_COMMANDS = {"import": _import, "export": export}
 
 
 def main(command: str, arguments: list[str]) -> None:
@@ -45,6 +125,13 @@ def _take_words(argv: list[str]) -> list[str]:
     return words
 
 
+def define_flags() -> None:
+    """Only where this is the command: others have flags of the same names."""
+    told = "Of a SOURCE that has none: a tokenizer.json, a .model, or bytes."
+    flags.DEFINE_string("tokenizer", None, told)
+
+
 if __name__ == "__main__":
+    define_flags()
     words = _take_words(sys.argv)
     run(lambda argv: main("".join(words[:1]), words[1:]))

@@ -140,6 +140,16 @@ class Experiment:
         p, told = self.config.preprocessing, describe_tokenizer(self.tokenizer)
         return find(self.config.start, Meaning(self.config.model, p, told), self.model.shapes())
 
+    def meta(self, positions: dict[str, int]) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state; `positions` counts the steps of each task."""
+        return {
+            "positions": dict(positions),
+            "config": settings.to_dict(self.config),
+            "preprocessing": settings.to_dict(self.config.preprocessing),
+            "tokenizer": describe_tokenizer(self.tokenizer),
+            "versions": {"jax": jax.__version__},
+        }
+
     def placement(self) -> str:
         """The printed table of where each parameter lives."""
         return placement_table(self.model.shapes(), self.shardings.params)

@@ -122,7 +122,7 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
             bar.set_postfix(loss=f"{figures['train/loss']:.3f}", input_wait=waited)
         # Positions count the steps taken, not the batch that is drawn ahead: they suit the state.
         if last or checkpoints.should_save(done):
-            meta = _meta(experiment, positions)
+            meta = experiment.meta(positions)
             checkpoints.save(done, state, meta, force=last, files=dict(files))
         if due := _due(config, done):
             with meter.paused():
@@ -190,17 +190,6 @@ def _compiled(took: dict[str, float], task: str, step: int, tasks: int) -> dict[
     log.info("step %d (%s): %s in %.1f s", step, task, how, took["compile_seconds"])
     own = "train/" if tasks == 1 else f"train/{task}/"
     return {own + name: value for name, value in took.items()}
-
-
-def _meta(experiment: Experiment, positions: dict[str, int]) -> dict[str, Any]:
-    config = experiment.config
-    return {
-        "positions": dict(positions),
-        "config": to_dict(config),
-        "preprocessing": to_dict(config.preprocessing),
-        "tokenizer": describe_tokenizer(experiment.tokenizer),
-        "versions": {"jax": jax.__version__},
-    }
 
 
 def _summary(experiment: Experiment) -> str:

@@ -8,7 +8,9 @@ from multimodal.config import Config
 
 
 def check(config: Config) -> None:
-    """Refuses combinations of settings that cannot work. Raises UserError naming both sides."""
+    """Refuses combinations of settings that cannot work. Raises UserError naming both sides.
+
+    A run without tasks can be read, not trained: what other people trained."""
     positive(config, "config", "steps", "batch_size", "accumulate", "log_every")
     positive(config.checkpoints, "config.checkpoints", "every", "keep", "keep_every")
     require(
@@ -19,7 +21,6 @@ def check(config: Config) -> None:
     if config.ema is not None:
         share(config, "config", "ema")
     check_model(config)
-    require(bool(config.tasks), "config.tasks: a run needs at least one task")
     for name, task in config.tasks.items():
         check_task(task, config, f"config.tasks.{name}")
     for name, evaluator in config.evaluators.items():

@@ -2,10 +2,11 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
@@ -36,12 +37,38 @@ TRANSFORMS = {
 }
 
 
-def import_weights(
-    layout: str, weights: dict[str, np.ndarray], model: Model
-) -> dict[str, np.ndarray]:
-    """Parameters of `model` by path, float32, from the tensors of a checkpoint in `layout`.
+class Origin(NamedTuple):
+    """Where a parameter of ours is in theirs: one tensor, or one a layer; of `parts` that lie one
+    after the other along the first axis it is number `part`."""
 
-    Raises UserError, naming the tensor, when one is missing, left over or of another shape than
+    tensors: tuple[Any, ...]
+    names: tuple[str, ...]
+    stacked: bool
+    part: int
+    parts: int
+    to_ours: Callable[[Any], Any]
+
+    def read(self, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """This part of the parameter, float32; no more than one tensor is looked at at a time."""
+        if not self.stacked:
+            return np.array(self._ours(self.tensors[0])[index], np.float32, order="C")
+        chosen = self.tensors[index[0]] if index else self.tensors
+        first = self._ours(chosen[0])[index[1:]]
+        result = np.empty((len(chosen), *first.shape), np.float32)
+        del first
+        for layer, tensor in enumerate(chosen):
+            result[layer] = self._ours(tensor)[index[1:]]
+        return result
+
+    def _ours(self, tensor: Any) -> np.ndarray:
+        return self.to_ours(_split(np.asarray(tensor), self.parts)[self.part])
+
+
+def origins(layout: str, weights: Mapping[str, Any], model: Model) -> dict[str, Origin]:
+    """Where each parameter of `model` is among the tensors of a checkpoint in `layout`, by path.
+
+    `weights` are arrays, or `tensors.Stored`, of which nothing is read. Raises UserError, naming
+    the tensor, when one is missing, left over, no floating-point numbers or of another shape than
     the model's, and when the layout has no place for one of the model's parameters.
     """
     table = _table(layout)
@@ -60,20 +87,28 @@ def import_weights(
                 f"{layout} weights: {name} has shape {tuple(given[name].shape)}, but the model's "
                 f"settings make it {tuple(leaf.shape)}; take the settings from its own config"
             )
-    params = {}
+        if not jnp.issubdtype(given[name].dtype, jnp.floating):
+            raise UserError(f"{layout} weights: {name} is of type {given[name].dtype}")
+    found = {}
     for row in table.rows:
         if not all(path in shapes for path in row.paths):
             continue
-        names = [row.theirs]
-        if "{i}" in row.theirs:
-            depth = shapes[row.paths[0]].shape[0]
-            names = [row.theirs.format(i=i) for i in range(depth)]
-        to_ours, count = TRANSFORMS[row.transform].to_ours, len(row.paths)
-        tensors = [np.asarray(given[name], np.float32) for name in names]
-        layers = [[to_ours(part) for part in _split(x, count)] for x in tensors]
-        for path, leaves in zip(row.paths, zip(*layers, strict=True), strict=True):
-            params[path] = np.stack(leaves) if "{i}" in row.theirs else leaves[0]
-    return params
+        stacked = "{i}" in row.theirs
+        depth = shapes[row.paths[0]].shape[0] if stacked else 1
+        names = tuple(row.theirs.format(i=i) for i in range(depth))
+        tensors = tuple(given[name] for name in names)
+        to_ours, parts = TRANSFORMS[row.transform].to_ours, len(row.paths)
+        for part, path in enumerate(row.paths):
+            found[path] = Origin(tensors, names, stacked, part, parts, to_ours)
+    return found
+
+
+def import_weights(layout: str, weights: Mapping[str, Any], model: Model) -> dict[str, np.ndarray]:
+    """Parameters of `model` by path, float32, from the tensors of a checkpoint in `layout`.
+
+    Raises UserError as `origins` does.
+    """
+    return {path: origin.read() for path, origin in origins(layout, weights, model).items()}
 
 
 def export_weights(layout: str, params: dict[str, Any]) -> dict[str, np.ndarray]:

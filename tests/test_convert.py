@@ -1,0 +1,144 @@
+"""The import command: a folder of other people's becomes a run folder that everything reads."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from multimodal import config
+from multimodal.convert import import_checkpoint, main
+from multimodal.errors import UserError
+from multimodal.evaluate import restore
+from multimodal.experiment import build
+from tests.commands import finish, start
+from tests.goldens.agreement import highest
+from tests.goldens.golden import load_golden
+from tests.interop.folders import GOLDENS, golden_folder, random_clip
+from tests.toy import replace, toy_config
+
+CLOSE = 1e-5
+
+
+def outputs(workdir, batch):
+    """What the run's model makes of a batch, as the evaluate command reads it."""
+    experiment, params, step = restore(workdir)
+    assert step == 0
+    params = jax.device_get(params)
+    with highest():
+        return jax.device_get(jax.jit(lambda p: experiment.model.bind(p)(batch))(params))
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_golden_folders_give_the_reference_embeddings(name, tmp_path, capsys):
+    golden = load_golden(name)
+    import_checkpoint(golden_folder(tmp_path / "there", name, golden), tmp_path / "run")
+    assert "parameters here" in capsys.readouterr().out
+    x, y = golden.inputs, golden.outputs
+    if name == "bert_pretrain":
+        found = outputs(
+            tmp_path / "run", {"text": x["input_ids"], "text_types": x["token_type_ids"]}
+        )
+        pairs = {"word_logits": "prediction_logits", "match_logits": "seq_relationship_logits"}
+    elif name == "vit":
+        found = outputs(tmp_path / "run", {"image": x["pixel_values"].transpose(0, 2, 3, 1)})
+        length = np.linalg.norm(y["logits"], axis=-1, keepdims=True)
+        found = {"image": found["image"] * length}  # of unit length here
+        pairs = {"image": "logits"}
+    else:
+        image = {"patches": x["pixel_values"], "grid": x.get("spatial_shapes")}
+        if name != "siglip2_naflex":
+            image = x["pixel_values"].transpose(0, 2, 3, 1)
+        found = outputs(tmp_path / "run", {"image": image, "text": x["input_ids"]})
+        pairs = {"image": "image_embeds", "text": "text_embeds"}
+    for ours, theirs in pairs.items():
+        np.testing.assert_allclose(found[ours], y[theirs], rtol=0, atol=CLOSE, err_msg=ours)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    root = tmp_path_factory.mktemp("imported")
+    import_checkpoint(random_clip(root / "there"), root / "run")
+    return root / "run"
+
+
+def test_an_imported_run_is_whole_and_alone(imported, tmp_path):
+    told = json.loads((imported / "config.json").read_text())
+    assert told["tasks"] == {} and told["preprocessing"]["resize"] == "crop"
+    checkpoint = imported / "checkpoints" / "00000000"
+    copy = tmp_path / "00000000"
+    copy.symlink_to(checkpoint)
+    experiment, params, _ = restore(copy)
+    assert experiment.tokenizer.vocab_size == 40
+    assert experiment.mesh.size == 8 and params.keys() == experiment.model.shapes().keys()
+
+
+def starting(imported, **changes):
+    """A run that begins with the imported one, from its own settings."""
+    told = json.loads((imported / "config.json").read_text())
+    told["preprocessing"]["tokenizer"] = str(imported / "tokenizer.json")
+    mine = toy_config()
+    tasks = {"pairs": mine.tasks["pairs"]}
+    told = config.from_dict(config.Config, told)
+    run = replace(told, tasks=tasks, start=config.Start(str(imported)), batch_size=8, **changes)
+    return build(run).beginning()
+
+
+def test_a_run_begins_with_it(imported):
+    assert len(starting(imported).sources) == 46
+
+
+TEXT = "model__towers__text__"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({f"{TEXT}transformer__activation": "gelu"}, "activation='gelu' but there 'quick_gelu'"),
+        ({"preprocessing__mean": (0.5, 0.5, 0.5)}, "preprocessing.mean="),
+        ({"preprocessing__lowercase": False}, "preprocessing.lowercase=False but there True"),
+        ({"preprocessing__length": 7, f"{TEXT}length": 7}, "preprocessing.length=7 but there 8"),
+    ],
+)
+def test_a_run_that_means_something_else_is_refused(imported, changes, named):
+    with pytest.raises(UserError, match=named):
+        starting(imported, **changes)
+
+
+def test_the_command(tmp_path):
+    folder = random_clip(tmp_path / "there")
+    status, output, errors = finish(
+        start("convert", "import", str(folder), f"--workdir={tmp_path / 'run'}")
+    )
+    assert status == 0, errors
+    assert output.splitlines()[0].split() == ["tensors", "there", "parameters", "here", "millions"]
+    assert output.splitlines()[-2].split()[:4] == ["huggingface_clip", "78", "all", "46"]
+    assert (tmp_path / "run/tokenizer.json").read_bytes() == (
+        folder / "tokenizer.json"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("imprt", ["x"], "convert imprt: no such command; did you mean 'import'?"),
+        ("import", [], "convert import takes one SOURCE"),
+        ("import", ["x", "y"], "but was given x y"),
+    ],
+)
+def test_a_wrong_command_line_is_told(command, arguments, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        main(command, arguments)
+
+
+def test_a_run_folder_is_not_written_over(imported, tmp_path):
+    with pytest.raises(UserError, match="holds a run already; choose another"):
+        import_checkpoint(random_clip(tmp_path / "there"), imported)
+
+
+def test_an_imported_run_is_not_trained_in_place(imported):
+    status, _, errors = finish(
+        start("train", f"--config={imported / 'config.json'}", f"--workdir={imported}")
+    )
+    assert status == 2 and "name its folder as config.start.checkpoint" in errors
