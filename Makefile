@@ -6,7 +6,7 @@ SOURCES := setup.py constraints.txt
 # Processes for pytest; two fill the cores of a small CI machine.
 JOBS ?= 2
 
-.PHONY: install quickstart test test-slow plan-all update-recipes lint clean
+.PHONY: install quickstart test test-slow test-torch plan-all update-recipes lint clean
 
 install: .venv/installed
 
@@ -18,6 +18,10 @@ test: lint
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
+
+# Exports in the libraries that they are for; torch for Linux comes with CUDA, gigabytes of it.
+test-torch: .venv/installed-torch
+	$(BIN)/python -m pytest -m torch
 
 # Every full-size recipe, and what its options make of it, on the accelerator that it names: minutes
 # each. It ends with an error if one does not fit.
@@ -51,4 +55,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+.venv/installed-torch: .venv/installed-test
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[test,torch]"
 	touch $@

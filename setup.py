@@ -47,6 +47,7 @@ setup(
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
         "hf": ["datasets", "transformers"],
+        "torch": ["torch", "transformers"],
         "audio": ["soundfile"],
         "video": ["av"],
         "sentencepiece": ["sentencepiece"],

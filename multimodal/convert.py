@@ -1,6 +1,6 @@
 """Other people's checkpoints in and out:
 python -m multimodal.convert import SOURCE --workdir=DIR [--tokenizer=FILE]
-python -m multimodal.convert export --workdir=DIR --to=hf|open_clip --out=FOLDER
+python -m multimodal.convert export --workdir=DIR --to=hf|open_clip --out=FOLDER [--step=N]
 
 SOURCE is a folder, a file, or OWNER/NAME of the Hugging Face hub; see docs/interop.md.
 """
@@ -18,16 +18,21 @@ from absl import flags
 from multimodal import experiment as experiments
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.checkpoint.folder import steps_in
+from multimodal.checkpoint.saved import open_saved
 from multimodal.checks import check
 from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Config, MeshShape, parts, to_dict
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer
 from multimodal.errors import UserError
+from multimodal.interop.comparison import compare, missing_packages
 from multimodal.interop.convert import Origin, origins
+from multimodal.interop.export import TARGETS, export_model
 from multimodal.interop.mapping import mapping_table
 from multimodal.interop.source import Source, open_source
+from multimodal.interop.usage import how_to_load
 from multimodal.interop.vocabulary import tokenizer_at
 from multimodal.parallel import processes
+from multimodal.report.model_card import model_card
 from multimodal.schema import nearest
 
 FLAGS = flags.FLAGS
@@ -59,9 +64,36 @@ def import_checkpoint(source: Path, workdir: Path, tokenizer: str | None = None)
         print(f"run folder: {workdir}")
 
 
-def export() -> None:
+def _export() -> None:
     """Makes a folder that other libraries load, of a run's newest checkpoint."""
-    raise UserError("convert export: not there yet")
+    join()
+    workdir, to = workdir_from_flags(), FLAGS.to
+    if to not in TARGETS:
+        raise UserError(f"--to={to}: no such library{nearest(to, TARGETS)}")
+    if not FLAGS.out:
+        raise UserError("--out=FOLDER is missing; it names the new folder")
+    out = Path(FLAGS.out).expanduser().absolute()
+    saved = open_saved(workdir, FLAGS.step)
+    model, preprocessing = saved.config.model, saved.preprocessing
+    exported = export_model(
+        model, preprocessing, saved.params(), out, to=to, classes=_class_names(saved.config)
+    )
+    card = model_card(
+        saved.config, saved.step, workdir, TARGETS[to], how_to_load(exported.layout, preprocessing)
+    )
+    (out / "README.md").write_text(card, encoding="utf-8")
+    print(f"{out}: {exported}")
+    if missing := missing_packages(to):
+        print(f"not compared with {TARGETS[to]}: {', '.join(missing)} not installed")
+        return
+    for name, difference in compare(exported, preprocessing, out).items():
+        print(f"largest difference on random input, {name}: {difference:.2g}")
+
+
+def _class_names(config: Config) -> tuple[str, ...]:
+    """Names of a classifier's classes, where an evaluator of the run has them."""
+    found = (getattr(e, "classes", ()) for e in config.evaluators.values())
+    return next((n for n in found if len(n) == getattr(config.model, "classes", None)), ())
 
 
 def _fitted(
@@ -103,7 +135,7 @@ def _import(source: str) -> None:
     import_checkpoint(Path(source).expanduser().absolute(), workdir, FLAGS.tokenizer)
 
 
-_COMMANDS = {"import": _import, "export": export}
+_COMMANDS = {"import": _import, "export": _export}
 
 
 def main(command: str, arguments: list[str]) -> None:
@@ -129,6 +161,9 @@ def define_flags() -> None:
     """Only where this is the command: others have flags of the same names."""
     told = "Of a SOURCE that has none: a tokenizer.json, a .model, or bytes."
     flags.DEFINE_string("tokenizer", None, told)
+    flags.DEFINE_string("to", "hf", f"Who is to load the export: {' or '.join(TARGETS)}.")
+    flags.DEFINE_string("out", "", "New folder for the export.")
+    flags.DEFINE_integer("step", None, "Checkpoint to export; the newest by default.")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,11 @@ def _decode_any(data: bytes, reduce: int) -> np.ndarray:
     image.load()
     if b"Exif" in data[:65536] or b"eXIf" in data or b"EXIF" in data:
         image = ImageOps.exif_transpose(image)
+    return from_pillow(image)
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """An open picture, already turned, as uint8 [height, width, 3]. Raises BrokenImage."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode.startswith("I;16") or image.mode == "I":

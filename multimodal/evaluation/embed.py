@@ -80,7 +80,7 @@ class Embedder:
                     mine[int(batch["position"][slot])] = _facts(batch, slot, extra)
                 yield batch["image" if "image" in data.fields else "image_features"]
 
-        embeddings = self._encode(output, pictures())
+        embeddings = self.encode(output, pictures())
         parts = _gather([sorted(mine.items()), sorted(broken.items())])
         examples = dict(item for part, _ in parts for item in part)
         broken = dict(item for _, part in parts for item in part)
@@ -108,10 +108,11 @@ class Embedder:
                 rows += [""] * (stop - start - len(rows))
                 yield tokenize(rows, self.preprocessing, tokenizer)
 
-        return self._encode("text", ids())[where]
+        return self.encode("text", ids())[where]
 
-    def _encode(self, output: str, batches: Iterable[Any]) -> np.ndarray:
-        """[batches * rows, embed] on every process, of this process's parts of the batches."""
+    def encode(self, output: str, batches: Iterable[Any]) -> np.ndarray:
+        """[batches * rows, embed] on every process, of this process's parts of the batches: what a
+        tower reads, `rows` examples each."""
         sharding = batch_sharding(self.mesh)
         start, _ = self._own_rows()
         done: list[Any] = []

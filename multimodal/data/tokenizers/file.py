@@ -44,7 +44,7 @@ class FileTokenizer:
         self._backend.no_truncation()
         vocabulary = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1  # ids may leave gaps
-        before, after = _added(self._settings.get("post_processor"))
+        before, after = added_around(self._settings.get("post_processor"))
         self.start_id = before if before >= 0 else self._named("start")
         self.end_id = after if after >= 0 else self._named("end")
         self.mask_id = self._named("mask")
@@ -83,7 +83,7 @@ class FileTokenizer:
         return list(zip(one.ids, one.tokens, strict=True))
 
 
-def _added(post_processor: dict[str, Any] | None) -> tuple[int, int]:
+def added_around(post_processor: dict[str, Any] | None) -> tuple[int, int]:
     """Ids that a post-processor puts before and after a single text; -1: none."""
     start = end = -1
     for step in _steps(post_processor):
