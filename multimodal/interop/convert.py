@@ -28,10 +28,16 @@ def _patch_to_convolution(kernel: Any) -> Any:
     return rearrange(kernel, "(p q c) o -> o c p q", p=p, q=p)
 
 
+def _patch_to_flax(kernel: Any) -> Any:
+    p = math.isqrt(kernel.shape[0] // 3)
+    return rearrange(kernel, "(p q c) o -> p q c o", p=p, q=p)
+
+
 TRANSFORMS = {
     "as_is": Transform(lambda x: x, lambda x: x),
     "linear": Transform(lambda x: x.T, lambda x: x.T),  # [out, in] and [in, out]
     "patch": Transform(lambda x: rearrange(x, "o c p q -> (p q c) o"), _patch_to_convolution),
+    "flax_patch": Transform(lambda x: rearrange(x, "p q c o -> (p q c) o"), _patch_to_flax),
     "one_more": Transform(lambda x: x[None], lambda x: x[0]),  # ours has a leading axis of 1
     "one_less": Transform(lambda x: x[0], lambda x: x[None]),  # theirs has it
 }

@@ -29,7 +29,24 @@ OPENAI = {
     "transformer_heads": 3,
     "transformer_layers": 3,
 }
+SIZES = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3}
+SIZES |= {"intermediate_size": 20}
+BIG_VISION_IMAGE = SIZES | {"image_size": 8, "patch_size": 4, "pooler": "map", "head": 0}
+BIG_VISION_TEXT = SIZES | {
+    "vocab_size": 11,
+    "max_position_embeddings": 5,
+    "projection_size": 12,
+}
+OPEN_CLIP = {
+    "embed_dim": 12,
+    "vision_cfg": {"image_size": 8, "layers": 2, "width": 64, "patch_size": 4},
+    "text_cfg": {"context_length": 5, "vocab_size": 11, "layers": 2, "heads": 3, "width": 12},
+}
+TIMM = {"timm_model_name": "vit_base_patch4_siglip_8", "timm_pool": "map", "timm_proj": "none"}
+SIGLIP_TEXT = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
 CONFIGS = {
+    "big_vision_siglip": {"image": BIG_VISION_IMAGE, "text": BIG_VISION_TEXT, "bias": True},
+    "big_vision_vit": {"image": BIG_VISION_IMAGE | {"head": 7}},
     "huggingface_bert": TEXT,
     "huggingface_clip": TOWERS,
     "huggingface_siglip": TOWERS,
@@ -42,6 +59,13 @@ CONFIGS = {
         | {"attn_pooler_heads": 4, "attn_pooler_queries": 3},
         "text_cfg": {"context_length": 5, "vocab_size": 11, "layers": 2, "heads": 3, "width": 12},
         "multimodal_cfg": {"layers": 3, "heads": 3, "width": 12},
+    },
+    "open_clip_custom": OPEN_CLIP,
+    "open_clip_siglip": {
+        "embed_dim": 768,
+        "init_logit_bias": -10,
+        "vision_cfg": TIMM | {"image_size": 8},
+        "text_cfg": OPEN_CLIP["text_cfg"] | SIGLIP_TEXT,
     },
     "openai_clip": OPENAI,
 }
