@@ -17,7 +17,8 @@ from multimodal.config import (
     Transformer,
 )
 from multimodal.errors import UserError
-from multimodal.interop.settings import ACTIVATIONS, SETTINGS
+from multimodal.interop.huggingface import ACTIVATIONS
+from multimodal.interop.settings import SETTINGS
 from multimodal.schema import to_dict
 
 THEIR_ACTIVATION = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
