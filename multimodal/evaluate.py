@@ -66,6 +66,7 @@ def run_evaluators(
 
 def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params, int]:
     """The experiment of a run folder, its parameters (their average where one is kept), the step.
+    What a run adapted (`config.lora`) is merged: model and parameters are plain ones.
 
     Raises UserError when the folder holds no whole checkpoint, or not that of `step`.
     """
@@ -85,8 +86,11 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
         accumulate=1,
     )
     experiment = experiments.build(config)
-    target = experiment.abstract_state.params
-    return experiment, checkpoints.restore_params(step, target), step
+    params = checkpoints.restore_params(step, experiment.abstract_state.params)
+    if config.lora is not None:
+        params = experiment.model.plain(params)
+        experiment = experiments.build(dataclasses.replace(config, lora=None))
+    return experiment, params, step
 
 
 def main(argv: list[str]) -> None:

@@ -19,6 +19,7 @@ from multimodal.data.pipeline import Batches, batches
 from multimodal.data.sources import open_data
 from multimodal.data.tokenizers import Tokenizer, describe_tokenizer, load_tokenizer
 from multimodal.errors import UserError
+from multimodal.finetune import lora
 from multimodal.finetune.agreement import Meaning
 from multimodal.finetune.start import Beginning, find
 from multimodal.models.build import Model, Params
@@ -30,7 +31,7 @@ from multimodal.parallel.mesh import make_mesh
 from multimodal.parallel.processes import batch_part
 from multimodal.parallel.rules import batch_sharding, placement_table
 from multimodal.training.flops import training_flops
-from multimodal.training.optimizer import make_optimizer, trainable
+from multimodal.training.optimizer import locked_layers, make_optimizer, trainable
 from multimodal.training.schedule import make_schedule
 from multimodal.training.state import TrainState, initialise, shardings, split
 from multimodal.training.step import StepSettings, make_step, prepare, teach
@@ -76,6 +77,7 @@ class Experiment:
     tasks: dict[str, Task]
     initialise: Callable[[], TrainState]
     shardings: TrainState
+    trained: frozenset[str]
 
     @property
     def data_dir(self) -> str:
@@ -138,7 +140,9 @@ class Experiment:
         if self.config.start is None:
             return None
         p, told = self.config.preprocessing, describe_tokenizer(self.tokenizer)
-        return find(self.config.start, Meaning(self.config.model, p, told), self.model.shapes())
+        shapes = self.model.shapes()
+        plain = {path: x for path, x in shapes.items() if not path.startswith(lora.PREFIX)}
+        return find(self.config.start, Meaning(self.config.model, p, told), plain)
 
     def meta(self, positions: dict[str, int]) -> dict[str, Any]:
         """What a checkpoint keeps beside the state; `positions` counts the steps of each task."""
@@ -158,6 +162,15 @@ class Experiment:
     def parameter_count(self) -> int:
         return sum(math.prod(leaf.shape) for leaf in self.model.shapes().values())
 
+    @property
+    def trained_count(self) -> int:
+        """Without the layers that stay as they are."""
+        shapes, _ = split(self.model.shapes(), self.trained)
+        locked = locked_layers(self.config.optimizer, shapes, self.model.stacked)
+        return sum(math.prod(x.shape) for x in shapes.values()) - sum(
+            n * math.prod(shapes[path].shape[1:]) for path, n in locked.items()
+        )
+
     def model_flops(self, task: str | None = None, number: int | None = None) -> int:
         """What step `number` (None: the last) of a task (None: the first) has to compute, however
         it does so: three times the forward pass of what is trained, once that of what is frozen
@@ -169,7 +182,7 @@ class Experiment:
     @cached_property
     def _flops(self) -> dict[tuple[str, int], int]:
         shapes, key = self.model.shapes(), jax.eval_shape(lambda: jax.random.key(0))
-        trained, frozen = split(shapes, trainable(self.config.optimizer, shapes))
+        trained, frozen = split(shapes, self.trained)
 
         def losses(trained, frozen, average, batch, key, objectives):  # noqa: ANN001, ANN202
             batch = prepare(objectives, batch, key)
@@ -203,10 +216,13 @@ def build(
     _check_mesh(config, mesh)
     _check_vocabulary(config.model, tokenizer)
     model = build_model(config.model, config.preprocessing, config.dtype)
+    rules = config.optimizer
+    if config.lora is not None:
+        model, rules = lora.adapt(model, config.lora), lora.frozen_otherwise(rules)
     shapes = model.shapes()
-    paths = trainable(config.optimizer, shapes)
+    paths = trainable(rules, shapes, model.stacked)
     trained, _ = split(shapes, paths)
-    optimizer = make_optimizer(config.optimizer, config.steps, trained, model.stacked & paths)
+    optimizer = make_optimizer(rules, config.steps, trained, model.stacked & paths)
     over = ("fsdp",) if config.gather == "compiler" else ("fsdp", "data")
     placed = shardings(model, optimizer, paths, mesh, config.ema is not None, over)
     gather = None
@@ -221,6 +237,7 @@ def build(
         config.ema,
         gather,
         {path: sharding.spec for path, sharding in placed.params.items()},
+        locked_layers(rules, trained, model.stacked),
     )
     special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
     p = config.preprocessing
@@ -247,7 +264,7 @@ def build(
         return initialise(model, optimizer, paths, config.seed, config.ema is not None)
 
     init = jax.jit(new_state, out_shardings=placed)
-    experiment = Experiment(config, mesh, model, tokenizer, tasks, init, placed)
+    experiment = Experiment(config, mesh, model, tokenizer, tasks, init, placed, paths)
     _check_reads(config, experiment)
     return experiment
 

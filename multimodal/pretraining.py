@@ -1,9 +1,11 @@
 """What recipes of pretraining on pairs from the web have in common: where the pairs are, how they
-are evaluated on the way, and the optimisers of papers, as plain settings."""
+are evaluated on the way, the optimisers of papers, and how to go on from another run, as plain
+settings."""
 
+from pathlib import Path
 from typing import Any
 
-from multimodal import zoo
+from multimodal import recipe, zoo
 from multimodal.data.detect import default_fields, detect
 
 # img2dataset's form of LAION-400M below `data_dir`: 41,456 shards of up to 10,000 pairs each
@@ -64,6 +66,19 @@ def go_on(run: str, *towers: str) -> dict[str, Any]:
     names = {"image": "image_size", "text": "length"}
     others = f"(?!towers/({'|'.join(towers)})/positions/).*"
     return {"checkpoint": run, "only": (others,), "accept": tuple(names[t] for t in towers)}
+
+
+def continued(run: str) -> dict[str, Any]:
+    """`model`, `preprocessing` and `start` of a run that begins as the run in the folder `run`
+    ended, where its tokenizer's file lies too. Raises UserError where there is no such run."""
+    saved = recipe.load(str(Path(run) / "config.json")).to_dict()
+    if saved["preprocessing"]["tokenizer"] != "bytes":
+        saved["preprocessing"]["tokenizer"] = run
+    return {
+        "model": saved["model"],
+        "preprocessing": saved["preprocessing"],
+        "start": {"checkpoint": run},
+    }
 
 
 def clip_optimizer(

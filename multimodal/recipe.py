@@ -84,6 +84,7 @@ def first_change(old: Config, new: Config) -> str | None:
     the run, and where and how it is computed, may change.
     """
     fixed = ("model", "preprocessing", "tasks", "optimizer", "ema", "batch_size", "seed", "start")
+    fixed += ("lora",)
     changes = (_difference(getattr(old, n), getattr(new, n), f"config.{n}") for n in fixed)
     return next(filter(None, changes), None)
 

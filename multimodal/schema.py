@@ -56,6 +56,11 @@ def nearest(name: str, names: Any) -> str:
     return f"; known: {', '.join(sorted(map(str, names)))}"
 
 
+def closest(name: str, names: Any) -> str:
+    """The one of `names` that is most like `name`."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)), "none")
+
+
 @functools.cache
 def field_types(cls: type) -> dict[str, Any]:
     """Field name -> resolved type of a dataclass, in order of declaration."""

@@ -196,8 +196,12 @@ def _summary(experiment: Experiment) -> str:
     config, mesh = experiment.config, experiment.mesh
     device = mesh.devices.flat[0].device_kind
     shape = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    of_all, count = experiment.parameter_count, experiment.trained_count
+    parameters = f"{of_all:,} parameters"
+    if count < of_all:
+        parameters += f", {count:,} of them ({count / of_all:.1%}) trained"
     return (
-        f"{config.name}: {experiment.parameter_count:,} parameters, {mesh.size} x {device} "
+        f"{config.name}: {parameters}, {mesh.size} x {device} "
         f"({shape}), {config.steps} steps of {config.batch_size} examples"
     )
 

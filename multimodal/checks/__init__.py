@@ -4,7 +4,7 @@ from multimodal.checks.evaluator import check_evaluator
 from multimodal.checks.model import check_model
 from multimodal.checks.require import positive, require, share
 from multimodal.checks.task import check_task
-from multimodal.config import Config
+from multimodal.config import Config, Rule
 
 
 def check(config: Config) -> None:
@@ -20,8 +20,28 @@ def check(config: Config) -> None:
     )
     if config.ema is not None:
         share(config, "config", "ema")
+    for number, rule in enumerate(config.optimizer.rules):
+        _check_rule(rule, f"config.optimizer.rules[{number}]")
+    decay = config.optimizer.layer_decay
+    require(
+        decay is None or 0 < decay <= 1, f"config.optimizer.layer_decay={decay}: above 0, up to 1"
+    )
+    if config.lora is not None:
+        positive(config.lora, "config.lora", "rank", "alpha")
+        require(
+            config.gather == "compiler",
+            f"config.gather={config.gather!r}: only 'compiler' makes the products of config.lora",
+        )
     check_model(config)
     for name, task in config.tasks.items():
         check_task(task, config, f"config.tasks.{name}")
     for name, evaluator in config.evaluators.items():
         check_evaluator(evaluator, name, config.model, f"config.evaluators.{name}")
+
+
+def _check_rule(rule: Rule, where: str) -> None:
+    require(rule.unlocked >= 0, f"{where}.unlocked={rule.unlocked}: a number of layers")
+    require(
+        not rule.unlocked or rule.multiplier is None,
+        f"{where}.unlocked={rule.unlocked} is for what is frozen; set {where}.multiplier=None",
+    )

@@ -57,5 +57,5 @@ from multimodal.config.objective import (
     SelfDistillation,
 )
 from multimodal.config.run import Config, Start, Task, parts
-from multimodal.config.training import Checkpoints, MeshShape, Optimizer, Rule
+from multimodal.config.training import Checkpoints, Lora, MeshShape, Optimizer, Rule
 from multimodal.schema import from_dict, to_dict

@@ -7,7 +7,7 @@ from multimodal.config.data import Data
 from multimodal.config.evaluator import Evaluator
 from multimodal.config.model import Model
 from multimodal.config.objective import Objective
-from multimodal.config.training import Checkpoints, MeshShape, Optimizer
+from multimodal.config.training import Checkpoints, Lora, MeshShape, Optimizer
 from multimodal.preprocessing import Preprocessing
 
 
@@ -70,6 +70,7 @@ class Config:
     profile: bool = False
     data_dir: str = ""
     start: Start | None = None
+    lora: Lora | None = None
 
 
 def parts(part: Any, path: str = "config.model") -> list[tuple[str, Any]]:

@@ -6,10 +6,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Rule:
-    """Learning-rate multiplier for parameters whose path matches `pattern`; None freezes them."""
+    """Learning-rate multiplier for parameters whose path matches `pattern`; None freezes them, but
+    for the last `unlocked` layers of stacks among them."""
 
     pattern: str
     multiplier: float | None
+    unlocked: int = 0
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,8 @@ class Optimizer:
     root mean square of each layer's update (off there), `eps` is AdamW's alone. Lion's authors use
     `beta2` 0.99. The decay of a step is learning rate * `weight_decay` * parameter; paths that a
     pattern of `no_decay` matches have none. The first matching rule sets a path's multiplier.
+    With `layer_decay` d, layer i of a stack of n, counted from 0, moves d^(n - i) times as far,
+    and what comes before the stack d^(n + 1) times (BEiT, Bao et al. 2022).
     """
 
     name: Literal["adamw", "adafactor", "lion"] = "adamw"
@@ -37,6 +41,19 @@ class Optimizer:
     clip_norm: float | None = 1.0
     clip_update: float | None = None
     rules: tuple[Rule, ...] = ()
+    layer_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank updates in place of whole ones (Hu et al. 2022): each kernel W whose whole path one
+    of `patterns` matches stays as it is, and W + alpha / rank * A B is used. A begins at random and
+    B with zeros; beside them only parameters that a rule of the optimizer gives a multiplier train.
+    """
+
+    patterns: tuple[str, ...]
+    rank: int = 8
+    alpha: float = 8.0
 
 
 @dataclass(frozen=True)

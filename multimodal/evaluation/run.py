@@ -43,5 +43,5 @@ def evaluate(
 
     Raises UserError where the data do not hold what the evaluator needs.
     """
-    embedder = Embedder(model, params, preprocessing, mesh, evaluator.batch_size)
+    embedder = Embedder(model, model.plain(params), preprocessing, mesh, evaluator.batch_size)
     return Result(*EVALUATORS[type(evaluator)](evaluator, embedder, data_dir))

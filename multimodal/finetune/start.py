@@ -1,7 +1,6 @@
 """Begins a new run from the parameters of another run's checkpoint."""
 
 import dataclasses
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from multimodal.errors import UserError
 from multimodal.finetune import agreement
 from multimodal.finetune.agreement import Meaning, disagreements
 from multimodal.preprocessing import Preprocessing
-from multimodal.schema import nearest
+from multimodal.schema import closest, nearest
 from multimodal.training import ema
 from multimodal.training.state import TrainState
 
@@ -126,7 +125,7 @@ def _matching(pattern: str, paths: Iterable[str], setting: str) -> list[str]:
     if not found:
         raise UserError(
             f"{where}: {pattern!r} matches no parameter of this run as a whole; the nearest is "
-            f"{_closest(pattern, paths)}"
+            f"{closest(pattern, paths)}"
         )
     return found
 
@@ -162,7 +161,7 @@ def _check_tensor(
         known = [name.removeprefix(prefix) for name in saved if name.startswith(prefix)]
         raise UserError(
             f"config.start: {start.checkpoint} has no parameter for {told}; the nearest is "
-            f"{_closest(source, known)}; leave it out by config.start.only, or name it in "
+            f"{closest(source, known)}; leave it out by config.start.only, or name it in "
             "config.start.rename"
         )
     there = tuple(saved[prefix + source][0])
@@ -189,10 +188,6 @@ def _give_up(params: Mapping[str, jax.Array], paths: Iterable[str]) -> None:
     """Frees what is replaced before that is read: parameters are not held twice."""
     for path in paths:
         params[path].delete()
-
-
-def _closest(name: str, names: Iterable[str]) -> str:
-    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)), "none")
 
 
 def _few(names: Iterable[str]) -> str:

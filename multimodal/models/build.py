@@ -33,17 +33,19 @@ class Model(NamedTuple):
     """A model with its parameters left out.
 
     `axes` names the logical axis of each dimension of each parameter, by path; `largest` holds the
-    few paths whose values a step keeps from growing beyond a limit.
+    few paths whose values a step keeps from growing beyond a limit. `plain` makes the module's own
+    parameters of those that are trained, where these are others (LoRA).
     """
 
     graph: nnx.GraphDef
     axes: dict[str, tuple[str | None, ...]]
     largest: dict[str, float]
     init: Callable[[jax.Array], Params]
+    plain: Callable[[Params], Params] = lambda params: params
 
     def bind(self, params: Params) -> Any:
         """The module with these parameters, for one call inside a pure function."""
-        return nnx.merge(self.graph, nested(params))
+        return nnx.merge(self.graph, nested(self.plain(params)))
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         return jax.eval_shape(lambda: self.init(jax.random.key(0)))

@@ -15,7 +15,6 @@ from multimodal.parallel import gpus
 from multimodal.parallel.collectives import Collective, collectives
 from multimodal.planning.traffic import hbm_bytes
 from multimodal.training.flops import count_flops
-from multimodal.training.optimizer import trainable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _memory(run: Experiment, task: str, stats: Any) -> dict[str, int]:
     """The compiler's figures, split. Arguments are the state and the batch, by their shapes;
     gradients have the shapes and shardings of what is trained, the rest of the temporaries are
     activations; other is the code, padding and what a step returns beside the state."""
-    paths = trainable(run.config.optimizer, run.model.shapes())
+    paths = run.trained
     gradients = _local({k: v for k, v in run.abstract_state.params.items() if k in paths})
     temporary = stats.temp_size_in_bytes
     gradients = min(gradients, temporary)

@@ -4,19 +4,24 @@ import re
 from collections.abc import Iterable, Mapping
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from multimodal.config import Optimizer
+from multimodal.config import Optimizer, Rule
 from multimodal.errors import UserError
 from multimodal.training.adafactor import scale_by_adafactor
+from multimodal.training.layers import last_layers, layer_factors, on_last_layers
 from multimodal.training.schedule import make_schedule
 
 
-def multipliers(settings: Optimizer, paths: Iterable[str]) -> dict[str, float | None]:
+def multipliers(
+    settings: Optimizer, paths: Iterable[str], stacked: frozenset[str] = frozenset()
+) -> dict[str, float | None]:
     """Learning-rate multiplier of every path; None: frozen.
 
-    The first rule whose pattern matches the whole path decides; without one it is 1. Raises
+    The first rule whose pattern matches the whole path decides; without one it is 1, as it is for
+    those `stacked` that a rule freezes but for some `unlocked` layers (see `locked_layers`). Raises
     UserError for a pattern that is no regular expression, matches no path, or comes too late.
     """
     paths = sorted(paths)
@@ -33,17 +38,46 @@ def multipliers(settings: Optimizer, paths: Iterable[str]) -> dict[str, float | 
                 f"config.optimizer.rules: {rule.pattern!r} decides nothing, because earlier rules "
                 "match all its parameters; move it up or remove it"
             )
+        if rule.unlocked and matched.isdisjoint(stacked):
+            raise UserError(
+                f"config.optimizer.rules: {rule.pattern!r} with unlocked={rule.unlocked} matches "
+                f"no stack of layers; paths of such look like {', '.join(_sample(stacked))}"
+            )
         left = [path for path in left if path not in matched]
-    return {path: _multiplier(settings, path) for path in paths}
+    return {path: _multiplier(settings, path, path in stacked) for path in paths}
 
 
-def trainable(settings: Optimizer, paths: Iterable[str]) -> frozenset[str]:
-    """The paths that no rule freezes. Raises UserError as `multipliers`, or if none is left."""
-    chosen = multipliers(settings, paths)
+def trainable(
+    settings: Optimizer, paths: Iterable[str], stacked: frozenset[str] = frozenset()
+) -> frozenset[str]:
+    """The paths that no rule freezes as a whole. Raises UserError as `multipliers`, or if none is
+    left."""
+    chosen = multipliers(settings, paths, stacked)
     kept = frozenset(path for path, multiplier in chosen.items() if multiplier is not None)
     if not kept:
         raise UserError("config.optimizer.rules freeze every parameter; leave some to train")
     return kept
+
+
+def locked_layers(
+    settings: Optimizer, shapes: Mapping[str, jax.ShapeDtypeStruct], stacked: frozenset[str]
+) -> dict[str, int]:
+    """How many layers, from the first on, stay as they are, of the paths that train in part.
+
+    Raises UserError where more are unlocked than there are.
+    """
+    locked = {}
+    for path in stacked & shapes.keys():
+        rule, depth = _rule(settings, path), shapes[path].shape[0]
+        if rule is None or not rule.unlocked:
+            continue
+        if rule.unlocked >= depth:
+            raise UserError(
+                f"config.optimizer.rules: {rule.pattern!r} with unlocked={rule.unlocked} freezes "
+                f"nothing of {path}, which has {depth} layers"
+            )
+        locked[path] = depth - rule.unlocked
+    return locked
 
 
 def make_optimizer(
@@ -55,14 +89,16 @@ def make_optimizer(
     """Gradients to updates for `params`, the trainable parameters only, as flat dicts.
 
     In this order: clip of the global norm; AdamW (Loshchilov and Hutter 2019), Lion (Chen et al.
-    2023) or Adafactor; decoupled weight decay; learning rate; multiplier of the path. So a step is
+    2023) or Adafactor; decoupled weight decay; learning rate; multiplier of the path and, with
+    `layer_decay`, of the layer. So a step is
         p <- p - multiplier * rate(step) * (direction + weight_decay * p)
     and decay shrinks with the learning rate, as in PyTorch and optax. (big_vision's `wd` is
     multiplied by the schedule's shape but not by its peak: its value is ours times that peak.)
 
     Decay leaves out the paths that a pattern in `settings.no_decay` matches as a whole: names, not
     ranks, because the bias of a stacked layer has rank 2. `stacked`: paths with a leading axis of
-    layers. Only the paths of `params` are read. Raises UserError for bad settings.
+    layers; nothing is computed and no state kept for those that are locked. Only the paths of
+    `params` are read. Raises UserError for bad settings.
     """
     chain = []
     if settings.clip_norm:
@@ -73,14 +109,18 @@ def make_optimizer(
         decayed = {path: path not in skipped for path in params}
         chain.append(optax.add_decayed_weights(settings.weight_decay, mask=decayed))
     chain.append(optax.scale_by_learning_rate(make_schedule(settings, steps)))
-    chosen = {path: _multiplier(settings, path) for path in params}
+    chosen = {path: _multiplier(settings, path, path in stacked) for path in params}
     if frozen := _sample(path for path in chosen if chosen[path] is None):
         raise ValueError(f"frozen parameters do not go into the optimiser: {', '.join(frozen)}")
-    if set(chosen.values()) - {1.0}:
+    locked = locked_layers(settings, params, stacked)
+    if settings.layer_decay is not None:
+        decay = last_layers(layer_factors(settings.layer_decay, params, stacked), locked)
+        chosen = {path: factor * decay[path] for path, factor in chosen.items()}
+    if any(np.any(factor != 1) for factor in chosen.values()):
         chain.append(
             optax.stateless(lambda updates, _: {p: u * chosen[p] for p, u in updates.items()})
         )
-    return optax.chain(*chain)
+    return on_last_layers(optax.chain(*chain), locked)
 
 
 def state_shardings(
@@ -115,11 +155,13 @@ def _direction(settings: Optimizer, stacked: frozenset[str]) -> optax.GradientTr
     return scale_by_adafactor(stacked, settings.beta1, settings.beta2, settings.clip_update)
 
 
-def _multiplier(settings: Optimizer, path: str) -> float | None:
-    for rule in settings.rules:
-        if re.fullmatch(rule.pattern, path):
-            return rule.multiplier
-    return 1.0
+def _multiplier(settings: Optimizer, path: str, stacked: bool) -> float | None:
+    rule = _rule(settings, path)
+    return 1.0 if rule is None or (stacked and rule.unlocked) else rule.multiplier
+
+
+def _rule(settings: Optimizer, path: str) -> Rule | None:
+    return next((rule for rule in settings.rules if re.fullmatch(rule.pattern, path)), None)
 
 
 def _matching(patterns: Iterable[str], paths: Iterable[str]) -> set[str]:

@@ -1,6 +1,7 @@
 """One step: prepare the batch, gradient, optimiser, new state."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from multimodal.parallel.gather import Gather, spread
 from multimodal.parallel.local import Local
 from multimodal.training import ema
 from multimodal.training.gradients import in_microbatches, loss_and_gradient
+from multimodal.training.layers import last_layers
 from multimodal.training.schedule import Schedule
 from multimodal.training.state import TrainState, seed_keys, split
 
@@ -29,6 +31,7 @@ class StepSettings(NamedTuple):
     ema: float | None = None
     gather: Gather | None = None
     specs: Mapping[str, PartitionSpec] | None = None
+    locked: Mapping[str, int] = MappingProxyType({})
 
 
 def make_step(
@@ -81,7 +84,7 @@ def make_step(
             average = ema.update(average, params, s.ema, state.step)
         metrics = metrics | {
             "loss": loss,
-            "gradient_norm": optax.tree.norm(gradient),
+            "gradient_norm": optax.tree.norm(last_layers(gradient, s.locked)),
             "learning_rate": s.schedule(state.step),
             "valid": batch["valid"].mean(dtype=jnp.float32),
         }

@@ -21,6 +21,7 @@ DEFAULTS = Path(__file__).parent / "defaults.json"
 VARIANTS = {
     "clip_l14": ("res=336,start=RUN",),
     "clipa_l16": ("stage=finetune,start=RUN",),
+    "finetune": ("method=frozen", "method=last", "method=decay", "method=lora"),
     "lit_b16": ("precomputed=true",),
     "pairs": ("loss=sigmoid",),
     "quickstart": ("loss=sigmoid",),

@@ -30,6 +30,7 @@ LARGEST = {
     "warmup_steps": 0,  # at a rate of 0 a head that begins with zeros hides the first gradient
     "cooldown_steps": 0,
     "accumulate": 2,
+    "unlocked": 1,
     "workers": 0,
 }
 # What a tokenizer of bytes, patches of 8 pixels and these widths ask for.
