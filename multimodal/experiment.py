@@ -142,7 +142,8 @@ class Experiment:
         p, told = self.config.preprocessing, describe_tokenizer(self.tokenizer)
         shapes = self.model.shapes()
         plain = {path: x for path, x in shapes.items() if not path.startswith(lora.PREFIX)}
-        return find(self.config.start, Meaning(self.config.model, p, told), plain)
+        now = Meaning(self.config.model, p, told)
+        return find(self.config.start, now, plain, self.tokenizer)
 
     def meta(self, positions: dict[str, int]) -> dict[str, Any]:
         """What a checkpoint keeps beside the state; `positions` counts the steps of each task."""

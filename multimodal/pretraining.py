@@ -61,11 +61,9 @@ def _shards(path: str) -> dict[str, Any]:
 
 
 def go_on(run: str, *towers: str) -> dict[str, Any]:
-    """`Config.start` from a run whose pictures or texts, of these `towers`, had another size: all
-    of it but their positions."""
+    """`Config.start` from a run whose pictures or texts, of these `towers`, had another size."""
     names = {"image": "image_size", "text": "length"}
-    others = f"(?!towers/({'|'.join(towers)})/positions/).*"
-    return {"checkpoint": run, "only": (others,), "accept": tuple(names[t] for t in towers)}
+    return {"checkpoint": run, "accept": tuple(names[tower] for tower in towers)}
 
 
 def continued(run: str) -> dict[str, Any]:

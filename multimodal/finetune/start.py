@@ -4,17 +4,22 @@ import dataclasses
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
 
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.checkpoint.locate import locate
-from multimodal.config import Config, Start, from_dict
+from multimodal.config import Config, Lora, Model, Start, from_dict
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer
 from multimodal.errors import UserError
 from multimodal.finetune import agreement
-from multimodal.finetune.agreement import Meaning, disagreements
+from multimodal.finetune import fit as fitting
+from multimodal.finetune.agreement import Meaning, disagreements, part_of
+from multimodal.finetune.fit import Fit
+from multimodal.finetune.lora import PREFIX, added
+from multimodal.parallel.rules import replicated
 from multimodal.preprocessing import Preprocessing
 from multimodal.schema import closest, nearest
 from multimodal.training import ema
@@ -25,11 +30,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Beginning:
-    """A checkpoint that fits: `sources` maps parameters of the new run to tensors stored there."""
+    """A checkpoint that fits: `sources` maps parameters of the new run to tensors stored there,
+    which some of the `fits` change first; what that run adapted by `lora` is merged."""
 
     checkpoints: Checkpoints
     step: int
     sources: dict[str, str]
+    fits: dict[str, Fit] = field(default_factory=dict)
+    lora: Lora | None = None
 
     def load(self, state: TrainState) -> TrainState:
         """`state` with these parameters, sharded as they are in `state`, whose own are given up;
@@ -48,17 +56,20 @@ class Beginning:
             f"; new here: {_few(new)}" if new else "",
             f"; not used: {_few(rest)}" if rest else "",
         )
+        for path, fit in self.fits.items():
+            log.info("%s: %s", path, fit.told)
         return dataclasses.replace(state, params=params, ema=average)
 
     def _read(self, params: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         saved, wanted = self.checkpoints.tensors(self.step), {}
-        for path, tensor in self.sources.items():
-            old = params[path]
+        loaded = self._changed(params)
+        whole = self.sources.keys() - loaded
+        for path in sorted(whole):
+            old, tensor = params[path], self.sources[path]
             dtype = saved[tensor][1]
             target = jax.ShapeDtypeStruct(old.shape, dtype, sharding=old.sharding)
             wanted[path] = (tensor, target, old.dtype)
-        _give_up(params, self.sources)
-        loaded: dict[str, jax.Array] = {}
+        _give_up(params, whole)
         while left := {path: w for path, w in wanted.items() if path not in loaded}:
             # A tensor that several parameters begin with is read for each, since each is donated.
             turn = {tensor: path for path, (tensor, _, _) in left.items()}
@@ -70,19 +81,58 @@ class Beginning:
                 loaded[path] = found[tensor] if same else found[tensor].astype(wanted[path][2])
         return loaded
 
+    def _changed(self, params: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """The parameters that are not as they are stored, one after the other."""
+        saved, found = self.checkpoints.tensors(self.step), {}
+        for path, tensor in self.sources.items():
+            own, fit, old = self._adaptation(tensor), self.fits.get(path), params[path]
+            if fit is None and not own:
+                continue
+            place = old.sharding if fit is None else replicated(old.sharding.mesh)
+            target = {
+                name: jax.ShapeDtypeStruct(
+                    *saved[name], sharding=place if name == tensor else replicated(place.mesh)
+                )
+                for name in (tensor, *own)
+            }
+            stored = self.checkpoints.restore_some(self.step, target)
+
+            def made(stored: dict, old: jax.Array, tensor=tensor, own=own, fit=fit) -> jax.Array:
+                x = stored[tensor]
+                x = added(x, *(stored[name] for name in own), self.lora) if own else x
+                x = fit.change(x, old) if fit else x
+                return x.astype(old.dtype)
+
+            found[path] = jax.jit(made, out_shardings=old.sharding)(stored, old)
+            old.delete()
+        return found
+
+    def _adaptation(self, tensor: str) -> list[str]:
+        """The names of the small tensors that belong to one that was adapted."""
+        prefix = _prefix([tensor])
+        names = [f"{prefix}{PREFIX}{tensor.removeprefix(prefix)}/{name}" for name in "ab"]
+        return names if self.lora and names[0] in self.checkpoints.tensors(self.step) else []
+
     def _unused(self) -> list[str]:
         prefix = _prefix(self.checkpoints.tensors(self.step))
-        left = self.checkpoints.tensors(self.step).keys() - set(self.sources.values())
+        used = {name for t in self.sources.values() for name in (t, *self._adaptation(t))}
+        left = self.checkpoints.tensors(self.step).keys() - used
         return [name.removeprefix(prefix) for name in left if name.startswith(prefix)]
 
 
-def find(start: Start, now: Meaning, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> Beginning:
+def find(
+    start: Start,
+    now: Meaning,
+    shapes: Mapping[str, jax.ShapeDtypeStruct],
+    tokenizer: Tokenizer | None = None,
+) -> Beginning:
     """The checkpoint that `start` names, checked against the new run; nothing is read yet.
 
     `shapes` are of the new run's parameters by path; the moving average is taken where one was
-    kept. Raises UserError, naming the setting or the parameter, when the checkpoint is not there,
-    was trained on other input or as another model than `start.accept` allows, or lacks a
-    parameter or has it in another shape.
+    kept. Positions of towers may be of another number, and with the new run's `tokenizer` tables
+    of another vocabulary (see `finetune/fit.py`). Raises UserError, naming the setting or the
+    parameter, when the checkpoint is not there, was trained on other input or as another model
+    than `start.accept` allows, or lacks a parameter or has it in another shape.
     """
     where = "config.start"
     for name in start.accept:
@@ -92,10 +142,32 @@ def find(start: Start, now: Meaning, shapes: Mapping[str, jax.ShapeDtypeStruct])
     checkpoints, step = locate(Path(start.checkpoint), start.step)
     saved = checkpoints.tensors(step)
     prefix = _prefix(saved)
-    _check_meaning(start, now, _meaning(checkpoints.meta(step)), paths)
+    meta = checkpoints.meta(step)
+    then = _meaning(meta)
+    _check_meaning(start, now, then, paths)
+    before = None
+    if tokenizer is not None and _reads_text(now.model, paths):
+        before = _saved_tokenizer(checkpoints, step, meta["tokenizer"])
+    fits = {}
     for path, source in paths.items():
-        _check_tensor(start, path, source, shapes[path].shape, saved, prefix)
-    return Beginning(checkpoints, step, {path: prefix + s for path, s in paths.items()})
+        shape = tuple(shapes[path].shape)
+        there = _stored_shape(start, path, source, saved, prefix)
+        fit = None
+        if shape != there:
+            towers = part_of(now.model, path)[1], part_of(then.model, source)[1]
+            fit = fitting.positions(path, *towers, shape, there)
+        if before is not None and fit is None:
+            fit = fitting.vocabulary(path, now.model, tokenizer, before, shape, there)
+        if fit is not None:
+            fits[path] = fit
+        elif shape != there:
+            raise UserError(
+                f"config.start: {_told(path, source)} has shape {shape} but {there} in "
+                f"{start.checkpoint}; leave it out by config.start.only, or set the model as there"
+            )
+    adapted = from_dict(Config, meta["config"], "saved config").lora
+    sources = {path: prefix + source for path, source in paths.items()}
+    return Beginning(checkpoints, step, sources, fits, adapted)
 
 
 def rename(start: Start, paths: Iterable[str]) -> dict[str, str]:
@@ -148,28 +220,33 @@ def _check_meaning(start: Start, now: Meaning, then: Meaning, sources: dict[str,
         )
 
 
-def _check_tensor(
-    start: Start,
-    path: str,
-    source: str,
-    shape: tuple[int, ...],
-    saved: Mapping[str, list],
-    prefix: str,
-) -> None:
-    told = path if path == source else f"{path} (there {source})"
+def _stored_shape(
+    start: Start, path: str, source: str, saved: Mapping[str, list], prefix: str
+) -> tuple[int, ...]:
     if prefix + source not in saved:
         known = [name.removeprefix(prefix) for name in saved if name.startswith(prefix)]
         raise UserError(
-            f"config.start: {start.checkpoint} has no parameter for {told}; the nearest is "
+            f"config.start: {start.checkpoint} has no parameter for {_told(path, source)}; the "
+            "nearest is "
             f"{closest(source, known)}; leave it out by config.start.only, or name it in "
             "config.start.rename"
         )
-    there = tuple(saved[prefix + source][0])
-    if there != tuple(shape):
-        raise UserError(
-            f"config.start: {told} has shape {tuple(shape)} but {there} in {start.checkpoint}; "
-            "leave it out by config.start.only, or set the model as there"
-        )
+    return tuple(saved[prefix + source][0])
+
+
+def _told(path: str, source: str) -> str:
+    return path if path == source else f"{path} (there {source})"
+
+
+def _reads_text(model: Model, paths: Iterable[str]) -> bool:
+    """Whether any of these parameters has an entry a token."""
+    return any(fitting.per_token(path, model) is not None for path in paths)
+
+
+def _saved_tokenizer(checkpoints: Checkpoints, step: int, told: dict) -> Tokenizer:
+    """That of the checkpoint, whose file came along."""
+    file = checkpoints.file(step, told["file"]) if told["file"] else "bytes"
+    return load_tokenizer(str(file), told["pad_id"])
 
 
 def _meaning(meta: dict) -> Meaning:

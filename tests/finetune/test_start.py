@@ -38,10 +38,10 @@ def new():
         return experiment, jax.device_get(experiment.initialise())
 
 
-def save(workdir, experiment, state, step=5):
+def save(workdir, experiment, state, step=5, files=None):
     checkpoints = Checkpoints(workdir / "checkpoints", config.Checkpoints())
     arrays = jax.tree.map(np.asarray, state)
-    checkpoints.save(step, arrays, _meta(experiment, {}), force=True)
+    checkpoints.save(step, arrays, _meta(experiment, {}), force=True, files=files)
     checkpoints.close()
     return workdir
 
@@ -171,9 +171,9 @@ def test_a_parameter_of_another_shape_is_named(new, then):
         match=r"towers/image/projection/kernel has shape \(16, 48\) but \(16, 32\) in .*before",
     ):
         check(*changed(model__embed=48))
-    larger = changed(preprocessing__image_size=40, model__towers__image__image_size=40)
-    with pytest.raises(UserError, match=r"position has shape \(25, 16\) but \(16, 16\)"):
-        check(*larger, accept=("image_size",))
+    wider = changed(model__towers__text__vocab_size=300)
+    with pytest.raises(UserError, match=r"table has shape \(300, 16\) but \(260, 16\)"):
+        check(*wider)
 
 
 @pytest.mark.parametrize(

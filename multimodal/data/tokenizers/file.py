@@ -82,6 +82,9 @@ class FileTokenizer:
         one = self._backend.encode(text, add_special_tokens=False)
         return list(zip(one.ids, one.tokens, strict=True))
 
+    def tokens(self) -> list[str | None]:
+        return [self._backend.id_to_token(i) for i in range(self.vocab_size)]
+
 
 def added_around(post_processor: dict[str, Any] | None) -> tuple[int, int]:
     """Ids that a post-processor puts before and after a single text; -1: none."""

@@ -63,3 +63,6 @@ class SentencePieceTokenizer:
     def pieces(self, text: str) -> list[tuple[int, str]]:
         ids = self._backend.encode(text, out_type=int)
         return [(i, self._backend.id_to_piece(i)) for i in ids]
+
+    def tokens(self) -> list[str | None]:
+        return [self._backend.id_to_piece(i) for i in range(self.vocab_size)]

@@ -38,6 +38,10 @@ class Tokenizer(Protocol):
         """(id, token as the vocabulary spells it) of a text, without special tokens, for people."""
         ...
 
+    def tokens(self) -> list[str | None]:
+        """Every token as the vocabulary spells it, by its id; None where an id has none."""
+        ...
+
 
 def describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     """What a checkpoint remembers of a tokenizer, as JSON: the name of its file, its fingerprint,

@@ -38,3 +38,6 @@ class ByteTokenizer:
     def pieces(self, text: str) -> list[tuple[int, str]]:
         raw = text.encode("utf-8", "replace")
         return [(byte + self._offset, repr(bytes([byte]))[2:-1]) for byte in raw]
+
+    def tokens(self) -> list[str | None]:
+        return ["<pad>", "<start>", "<end>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256))]
