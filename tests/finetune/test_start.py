@@ -17,7 +17,7 @@ from multimodal.errors import UserError
 from multimodal.finetune.agreement import Meaning
 from multimodal.finetune.start import find, rename
 from multimodal.models.build import build as build_model
-from multimodal.train import _meta, train
+from multimodal.train import train
 from tests.commands import caching_compilations, finish, start
 from tests.toy import build, replace, toy_config
 
@@ -41,7 +41,7 @@ def new():
 def save(workdir, experiment, state, step=5, files=None):
     checkpoints = Checkpoints(workdir / "checkpoints", config.Checkpoints())
     arrays = jax.tree.map(np.asarray, state)
-    checkpoints.save(step, arrays, _meta(experiment, {}), force=True, files=files)
+    checkpoints.save(step, arrays, experiment.meta({}), force=True, files=files)
     checkpoints.close()
     return workdir
 
