@@ -1,7 +1,6 @@
 """Other resolutions, lengths and vocabularies than the checkpoint's."""
 
 import json
-import logging
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from multimodal import config
 from multimodal.config import ImageTower, Lora, TextTower
 from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
-from multimodal.finetune import fit, lora
+from multimodal.finetune import fit, lora, start
 from tests.finetune.test_start import SMALL, begin, save
 from tests.toy import build, replace
 
@@ -137,7 +136,7 @@ def test_every_tokenizer_lists_its_tokens(name, tokenizers):
 
 
 def test_from_an_adapted_run_to_larger_pictures_and_another_vocabulary(
-    tokenizers, tmp_path, caplog
+    tokenizers, tmp_path, monkeypatch
 ):
     """Pictures are embedded as the smaller model, merged, does, whose positions are resized alike;
     each token has the vector that it had."""
@@ -172,10 +171,11 @@ def test_from_an_adapted_run_to_larger_pictures_and_another_vocabulary(
     accept = ("image_size", "tokenizer", "start_id", "end_id")
     with pytest.raises(UserError, match=r"accept=\['tokenizer', 'start_id', 'end_id'\]"):
         begin((run, None), where, accept=accept[:1])
-    with caplog.at_level(logging.INFO, "multimodal.finetune.start"):
-        state = begin((run, None), where, accept=accept)
-    assert f"{POSITIONS}: resampled from 4 x 4 to 5 x 5 patches" in caplog.text
-    assert f"{TOKENS}: 7 of 12 tokens kept, 5 new" in caplog.text and "not used" not in caplog.text
+    said = []
+    monkeypatch.setattr(start.log, "info", lambda text, *values: said.append(text % values))
+    state = begin((run, None), where, accept=accept)
+    assert f"{POSITIONS}: resampled from 4 x 4 to 5 x 5 patches" in said
+    assert f"{TOKENS}: 7 of 12 tokens kept, 5 new" in said and "not used" not in said[0]
     new, merged = jax.device_get(state.params), lora.merge(params, adapted)
     for path, x in merged.items():
         if path not in (TOKENS, POSITIONS):
