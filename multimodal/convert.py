@@ -8,7 +8,6 @@ SOURCE is a folder, a file, or OWNER/NAME of the Hugging Face hub; see docs/inte
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import jax
@@ -22,7 +21,7 @@ from multimodal.checkpoint.saved import open_saved
 from multimodal.checks import check
 from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Config, MeshShape, parts, to_dict
-from multimodal.data.tokenizers import Tokenizer, load_tokenizer
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer, tokenizer_of
 from multimodal.errors import UserError
 from multimodal.interop.comparison import compare, missing_packages
 from multimodal.interop.convert import Origin, origins
@@ -123,10 +122,7 @@ def _tokenizer(opened: Source, given: str | None) -> Tokenizer:
     file = tokenizer_at(Path(given).expanduser()) if given else opened.tokenizer
     if file is None:
         raise UserError("the source has no tokenizer that is read here; name one by --tokenizer")
-    name, content = file
-    with tempfile.TemporaryDirectory() as folder:  # it may have been made of other files
-        (Path(folder) / name).write_bytes(content)
-        return load_tokenizer(str(Path(folder) / name), pad_id)
+    return tokenizer_of(*file, pad_id)
 
 
 def _import(source: str) -> None:

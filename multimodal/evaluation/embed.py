@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 
 from multimodal import config
 from multimodal.data.pipeline import evaluation_batches, tokenize
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer
 from multimodal.errors import UserError
 from multimodal.models.build import Model, Params, nested
 from multimodal.parallel.rules import BATCH, batch_sharding, replicated
@@ -34,7 +34,8 @@ _FACTS = ("texts", "languages", "label")
 class Embedder:
     """A model with its parameters, as evaluators use it.
 
-    `batch_size` is rounded up to what the mesh divides; results do not depend on it.
+    `batch_size` is rounded up to what the mesh divides; results do not depend on it. `tokenizer`
+    stands for the one that `preprocessing` names.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Embedder:
     preprocessing: Preprocessing
     mesh: Mesh
     batch_size: int
+    tokenizer: Tokenizer | None = None
 
     @property
     def rows(self) -> int:
@@ -99,14 +101,15 @@ class Embedder:
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings [texts, embed]; equal texts are embedded once, so theirs are equal too."""
         different, where = np.unique(np.array(texts, dtype=object), return_inverse=True)
-        tokenizer = load_tokenizer(self.preprocessing.tokenizer, self.preprocessing.pad_id)
+        p = self.preprocessing
+        tokenizer = self.tokenizer or load_tokenizer(p.tokenizer, p.pad_id)
         start, stop = self._own_rows()
 
         def ids() -> Iterator[np.ndarray]:
             for first in range(0, len(different), self.rows):
                 rows = different[first + start : min(first + stop, first + self.rows)].tolist()
                 rows += [""] * (stop - start - len(rows))
-                yield tokenize(rows, self.preprocessing, tokenizer)
+                yield tokenize(rows, p, tokenizer)
 
         return self.encode("text", ids())[where]
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from multimodal import config
@@ -14,13 +16,13 @@ from multimodal.models.build import build
 
 CAPTIONS = ["a photo of a cat", "two dogs in the rain", "the naïve café owner's 3 buses"] * 3
 TEXT = {
-    "vocab_size": 600,
+    "vocab_size": 548,  # as many as `clip_tokenizer` finds
     "hidden_size": 24,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
     "intermediate_size": 40,
     "max_position_embeddings": 16,
-    "eos_token_id": 599,
+    "eos_token_id": 547,
 }
 VISION = {
     "hidden_size": 24,
@@ -55,10 +57,9 @@ def random_params(settings, preprocessing, scale=0.3):
 
 
 def clip_tokenizer(folder):
-    """A vocabulary of CLIP's form in 600 tokens, which the end token is the last of."""
+    """A vocabulary of CLIP's form in 548 tokens, the last of which ends a text."""
     path = folder / "tokenizer.json"
-    size = 600
-    path.write_bytes(train_clip(CAPTIONS, size))
+    path.write_bytes(train_clip(CAPTIONS, 548))
     return path
 
 
@@ -74,6 +75,8 @@ def save_run(folder, settings, preprocessing, params, step=7, **changes):
     }
     checkpoints = Checkpoints(folder / "checkpoints", run.checkpoints)
     files = dict([tokenizer.file] if tokenizer.file else [])
-    checkpoints.save(step, {"params": params}, meta, force=True, files=files)
+    checkpoints.save(
+        step, {"params": jax.tree.map(jnp.asarray, params)}, meta, force=True, files=files
+    )
     checkpoints.close()
     return folder

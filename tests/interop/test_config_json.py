@@ -37,11 +37,11 @@ def test_what_matters_comes_out_as_it_went_in(kind, act):
 
 def test_clips_projection_and_end_are_where_transformers_looks_for_them():
     model, *_ = small("clip")
-    table = config_json("huggingface_clip", model, {"bos_token_id": 598, "pad_token_id": 599})
+    table = config_json("huggingface_clip", model, {"bos_token_id": 546, "pad_token_id": 547})
     parts = (table, table["text_config"], table["vision_config"])
     assert [part["projection_dim"] for part in parts] == [12, 12, 12]
     text = table["text_config"]
-    assert (text["bos_token_id"], text["eos_token_id"], text["pad_token_id"]) == (598, 599, 599)
+    assert (text["bos_token_id"], text["eos_token_id"], text["pad_token_id"]) == (546, 547, 547)
     largest = replace(model, towers__text__pooler="argmax")
     assert config_json("huggingface_clip", largest)["text_config"]["eos_token_id"] == 2
 

@@ -1,7 +1,7 @@
 """Texts to token ids: UTF-8 bytes, any `tokenizer.json`, or a SentencePiece `.model`."""
 
 from multimodal.data.tokenizers.file import FileTokenizer
-from multimodal.data.tokenizers.load import load_tokenizer
+from multimodal.data.tokenizers.load import load_tokenizer, tokenizer_of
 from multimodal.data.tokenizers.spm import SentencePieceTokenizer
 from multimodal.data.tokenizers.tokenizer import Tokenizer, describe_tokenizer
 from multimodal.data.tokenizers.utf8 import ByteTokenizer
@@ -13,4 +13,5 @@ __all__ = [
     "Tokenizer",
     "describe_tokenizer",
     "load_tokenizer",
+    "tokenizer_of",
 ]

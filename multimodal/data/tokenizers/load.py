@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import tempfile
 from pathlib import Path
 
 from multimodal.data.tokenizers.file import FileTokenizer
@@ -12,6 +13,14 @@ from multimodal.errors import UserError
 
 # What a folder of a model or of a run may call it, the first that is there.
 _NAMES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.model")
+
+
+def tokenizer_of(name: str, content: bytes, pad_id: int | None = None) -> Tokenizer:
+    """As `load_tokenizer`, of a file's name and content, such as `Tokenizer.file`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return load_tokenizer(str(path), pad_id)
 
 
 @functools.cache
