@@ -25,6 +25,7 @@ setup(
         "einops",
         "flax>=0.12.8",
         "grain>=0.2.18",
+        "huggingface_hub",
         "jax>=0.10.2",
         "ml-collections",
         "msgpack",

@@ -26,6 +26,7 @@ from multimodal.errors import UserError
 from multimodal.interop.comparison import compare, missing_packages
 from multimodal.interop.convert import Origin, origins
 from multimodal.interop.export import TARGETS, export_model
+from multimodal.interop.hub import fetch, is_hub_name
 from multimodal.interop.mapping import mapping_table
 from multimodal.interop.source import Source, open_source
 from multimodal.interop.usage import how_to_load
@@ -37,13 +38,16 @@ from multimodal.schema import nearest
 FLAGS = flags.FLAGS
 
 
-def import_checkpoint(source: Path, workdir: Path, tokenizer: str | None = None) -> None:
+def import_checkpoint(
+    source: Path, workdir: Path, tokenizer: str | None = None, name: str | None = None
+) -> None:
     """Makes the run folder `workdir`, at step 0, of a folder or file of other people's; `tokenizer`
-    is for a source that has none. Raises UserError where it cannot be read as it is meant."""
+    is for a source that has none, `name` the run's where it is not the source's own. Raises
+    UserError where it cannot be read as it is meant."""
     if (workdir / "checkpoints").is_dir() and steps_in(workdir / "checkpoints"):
         raise UserError(f"{workdir} holds a run already; choose another --workdir")
     opened = open_source(source)
-    experiment, config, found = _fitted(opened, workdir, source.stem, tokenizer)
+    experiment, config, found = _fitted(opened, workdir, name or source.stem, tokenizer)
     if processes.is_main():
         print(mapping_table(opened.layout, found))
     params = {
@@ -54,7 +58,7 @@ def import_checkpoint(source: Path, workdir: Path, tokenizer: str | None = None)
     meta = experiment.meta({}) | {"config": to_dict(config)}
     checkpoints = Checkpoints(workdir / "checkpoints", config.checkpoints)
     step = jax.device_put(jnp.zeros((), jnp.int32), experiment.shardings.step)
-    checkpoints.save(0, {"params": params, "step": step}, meta, force=True, files=files)
+    checkpoints.save(0, {"params": params, "step": step}, meta, force=True, files=files, copy=False)
     checkpoints.close()
     if processes.is_main():
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
@@ -128,7 +132,8 @@ def _tokenizer(opened: Source, given: str | None) -> Tokenizer:
 def _import(source: str) -> None:
     workdir = workdir_from_flags()
     join()
-    import_checkpoint(Path(source).expanduser().absolute(), workdir, FLAGS.tokenizer)
+    path = fetch(source) if is_hub_name(source) else Path(source).expanduser().absolute()
+    import_checkpoint(path, workdir, FLAGS.tokenizer, Path(source).name)
 
 
 _COMMANDS = {"import": _import, "export": _export}

@@ -36,6 +36,8 @@ from multimodal.checkpoint.folder import (
 from multimodal.checkpoint.tree import abstract, flatten, misfits, replicated
 from multimodal.errors import UserError
 
+_LITTLE = 1 << 28  # bytes
+
 
 class Checkpoints:
     """The checkpoints in `folder`. Without `settings` they are only read, and nothing is touched.
@@ -75,11 +77,13 @@ class Checkpoints:
         meta: dict,
         force: bool = False,
         files: Mapping[str, bytes] | None = None,
+        copy: bool = True,
     ) -> bool:
         """Starts saving `state` (a tree of arrays) and `meta` (JSON); the writing happens behind.
 
         `files`, by name, lie in the checkpoint's folder as they are, such as a tokenizer's.
-        The arrays may be donated or deleted as soon as this returns. Does nothing and returns
+        The arrays may be donated or deleted as soon as this returns; without `copy`, which takes
+        less memory on the host, only when `wait` has returned. Does nothing and returns
         False when `should_save(step)` is false, unless `force`d, and when `step` is already here.
         Raises UserError when this save cannot begin, or when the one before failed.
         """
@@ -98,8 +102,10 @@ class Checkpoints:
         }
         stored = {name: x for name, x in tensors.items() if np.prod(x.shape)}  # see `_load`
 
+        largest = max((_bytes(x) for x in stored.values()), default=0)
+
         def start() -> ocp.AsyncResponse:
-            with _context():
+            with _context(at_once=None if copy else max(_LITTLE, largest + 1)):
                 return ocp.save_async(self._path(step), stored, custom_metadata=record)
 
         response = self._storing(step, start)
@@ -247,8 +253,18 @@ class Checkpoints:
             ) from error
 
 
-def _context(partial: bool = False) -> ocp.Context:
+def _bytes(array: Any) -> int:
+    """Of it that this process holds."""
+    shape = array.sharding.shard_shape(array.shape) if hasattr(array, "sharding") else array.shape
+    return int(np.prod(shape)) * array.dtype.itemsize
+
+
+def _context(partial: bool = False, at_once: int | None = None) -> ocp.Context:
+    """`at_once`: bytes that may be on their way to the disk, with no other copy in memory."""
     context = ocp.Context()
+    if at_once is not None:
+        context.memory.write_concurrent_bytes = at_once
+        context.memory.deepcopy_host_arrays = False
     # Made behind, a folder that cannot be made hangs the save for its 20 minutes.
     context.asynchronous.create_directories_asynchronously = False
     context.pytree.loading.partial_load = partial
