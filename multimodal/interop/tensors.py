@@ -96,7 +96,7 @@ def shards_of(index: Path) -> list[Path]:
     """
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is not an index of tensors: {error!r}") from None
     for name in names:
         if Path(name).name != name or not (index.parent / name).is_file():
