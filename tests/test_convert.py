@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 
 import jax
 import numpy as np
@@ -12,10 +13,13 @@ from multimodal.convert import import_checkpoint, main
 from multimodal.errors import UserError
 from multimodal.evaluate import restore
 from multimodal.experiment import build
+from multimodal.interop import SETTINGS, export_weights
+from multimodal.interop.convert import origins
+from multimodal.models.build import build as build_model
 from tests.commands import finish, start
 from tests.goldens.agreement import highest
 from tests.goldens.golden import load_golden
-from tests.interop.folders import GOLDENS, golden_folder, random_clip
+from tests.interop.folders import CLIP, GOLDENS, golden_folder, random_clip
 from tests.toy import replace, toy_config
 
 CLOSE = 1e-5
@@ -142,3 +146,29 @@ def test_an_imported_run_is_not_trained_in_place(imported):
         start("train", f"--config={imported / 'config.json'}", f"--workdir={imported}")
     )
     assert status == 2 and "name its folder as config.start.checkpoint" in errors
+
+
+def test_two_processes_read_a_part_each(imported, tmp_path):
+    folder = random_clip(tmp_path / "there")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    job = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    arguments = ("import", str(folder), f"--workdir={tmp_path / 'run'}")
+    both = [start("convert", *arguments, devices=2, **job, JAX_PROCESS_ID=str(i)) for i in range(2)]
+    for status, _, errors in map(finish, both):
+        assert status == 0, errors
+    _, params, _ = restore(tmp_path / "run")
+    _, wanted, _ = restore(imported)
+    for path, x in wanted.items():
+        np.testing.assert_array_equal(params[path], x, err_msg=path)
+
+
+def test_a_part_of_a_parameter_is_that_part():
+    model = build_model(*SETTINGS["huggingface_clip"](CLIP), "float32")
+    rng = np.random.default_rng(0)
+    params = {p: rng.normal(size=x.shape).astype(np.float32) for p, x in model.shapes().items()}
+    found = origins("huggingface_clip", export_weights("huggingface_clip", params), model)
+    for path, x in params.items():
+        index = tuple(slice(n // 2, n) for n in x.shape)
+        np.testing.assert_array_equal(found[path].read(index), x[index], err_msg=path)
