@@ -14,8 +14,7 @@ import jax
 from absl import flags
 
 from multimodal import experiment as experiments
-from multimodal import recipe
-from multimodal.checkpoint.locate import locate
+from multimodal.checkpoint.saved import open_saved
 from multimodal.checks import check
 from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Evaluator, MeshShape
@@ -25,10 +24,9 @@ from multimodal.evaluation.run import evaluate
 from multimodal.experiment import Experiment
 from multimodal.models.build import Params
 from multimodal.parallel import processes
-from multimodal.preprocessing import Preprocessing
 from multimodal.report.details import save_details
 from multimodal.report.table import results_table
-from multimodal.schema import from_dict, nearest
+from multimodal.schema import nearest
 
 FLAGS = flags.FLAGS
 OWN_DATA = {  # flags that --task reads
@@ -70,27 +68,19 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
 
     Raises UserError when the folder holds no whole checkpoint, or not that of `step`.
     """
-    checkpoints, step = locate(workdir, step)
-    meta = checkpoints.meta(step)
-    config = recipe.finish(recipe.resolve(meta["config"]))
-    preprocessing = from_dict(Preprocessing, meta["preprocessing"], "preprocessing")
-    if own := meta["tokenizer"]["file"]:  # it came along
-        own = str(checkpoints.file(step, own))
-        preprocessing = dataclasses.replace(preprocessing, tokenizer=own)
-    # Whatever devices there are now, with the parameters split over them; no step is taken.
+    saved = open_saved(workdir, step)
+    check(saved.config)
     config = dataclasses.replace(
-        config,
-        preprocessing=preprocessing,
+        saved.config,
+        preprocessing=saved.preprocessing,
+        lora=None,
+        # Whatever devices there are now, with the parameters split over them; no step is taken.
         mesh=MeshShape(data=1, fsdp=-1),
         batch_size=jax.device_count(),
         accumulate=1,
     )
     experiment = experiments.build(config)
-    params = checkpoints.restore_params(step, experiment.abstract_state.params)
-    if config.lora is not None:
-        params = experiment.model.plain(params)
-        experiment = experiments.build(dataclasses.replace(config, lora=None))
-    return experiment, params, step
+    return experiment, saved.params(experiment.abstract_state.params), saved.step
 
 
 def main(argv: list[str]) -> None:

@@ -19,9 +19,10 @@ from multimodal.data.pipeline import Batches, batches
 from multimodal.data.sources import open_data
 from multimodal.data.tokenizers import Tokenizer, describe_tokenizer, load_tokenizer
 from multimodal.errors import UserError
-from multimodal.finetune import lora
+from multimodal.finetune import lora, teacher
 from multimodal.finetune.agreement import Meaning
 from multimodal.finetune.start import Beginning, find
+from multimodal.finetune.teacher import Teacher
 from multimodal.models.build import Model, Params
 from multimodal.models.build import build as build_model
 from multimodal.objectives.build import build as build_objectives
@@ -30,7 +31,7 @@ from multimodal.parallel.gather import Gather
 from multimodal.parallel.mesh import make_mesh
 from multimodal.parallel.processes import batch_part
 from multimodal.parallel.rules import batch_sharding, placement_table
-from multimodal.training.flops import training_flops
+from multimodal.training.flops import count_flops, training_flops
 from multimodal.training.optimizer import locked_layers, make_optimizer, trainable
 from multimodal.training.schedule import make_schedule
 from multimodal.training.state import TrainState, initialise, shardings, split
@@ -47,6 +48,11 @@ class Task:
     weight: float
     steps: tuple[tuple[int, Callable], ...]
     begins: dict[str, int]
+    teachers: tuple[Teacher, ...] = ()
+
+    def taught(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The device batch with what trained teachers say of it."""
+        return batch | {key: x for one in self.teachers for key, x in one.say(batch).items()}
 
     def first_of(self, number: int) -> int:
         """The first step that is the same as step `number` of the run, counted from 0."""
@@ -105,12 +111,21 @@ class Experiment:
         for _, part in settings.parts(self.config.model):
             if isinstance(part, settings.Precomputed):
                 one["image_features"] = np.zeros((1, part.width), np.float32)
-        fields = self.tasks[task or next(iter(self.tasks))].data.fields
+        chosen = self.tasks[task or next(iter(self.tasks))]
+        fields = chosen.data.fields
         sharding = batch_sharding(self.mesh)
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=sharding),
-            {name: entry for name, entry in one.items() if name in (*fields, "valid")},
-        )
+
+        def whole(entries: dict[str, Any]) -> dict[str, Any]:
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=sharding),
+                entries,
+            )
+
+        batch = whole({name: entry for name, entry in one.items() if name in (*fields, "valid")})
+        for asked in chosen.teachers:
+            with jax.set_mesh(self.mesh):
+                batch |= whole(jax.eval_shape(asked.outputs, asked.model.shapes(), batch))
+        return batch
 
     def batches(self, task: str, start_batch: int = 0) -> Batches:
         """This process's host batches of a task from number `start_batch` on."""
@@ -191,15 +206,19 @@ class Experiment:
             outputs = self.model.bind(trained | frozen)(batch, key) | constants
             return [o.loss(outputs, batch | taught, batch | taught)[0] for o in objectives.values()]
 
+        def asked(task: Task, batch: dict[str, Any]) -> int:
+            return sum(count_flops(t.outputs, t.model.shapes(), batch) for t in task.teachers)
+
         return {
             (name, first): training_flops(
                 partial(losses, objectives=task.objectives_at(first)),
                 trained,
                 frozen,
                 shapes,
-                self.abstract_batch(name),
+                batch := self.abstract_batch(name),
                 key,
             )
+            + asked(task, batch)
             for name, task in self.tasks.items()
             for first, _ in task.steps
         }
@@ -259,7 +278,12 @@ def build(
             step = make_step(model, now, step_settings, later)
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(placed, None))
             steps.append((first, jitted))
-        tasks[name] = Task(task.data, objectives, task.weight, tuple(steps), begins)
+        teachers = tuple(
+            teacher.find(s, config, tokenizer, mesh, f"config.tasks.{name}.objectives.{key}")
+            for key, s in task.objectives.items()
+            if isinstance(s, settings.Distillation)
+        )
+        tasks[name] = Task(task.data, objectives, task.weight, tuple(steps), begins, teachers)
 
     def new_state() -> TrainState:
         return initialise(model, optimizer, paths, config.seed, config.ema is not None)

@@ -7,6 +7,7 @@ from typing import Any
 
 from multimodal import recipe, zoo
 from multimodal.data.detect import default_fields, detect
+from multimodal.errors import UserError
 
 # img2dataset's form of LAION-400M below `data_dir`: 41,456 shards of up to 10,000 pairs each
 # (Schuhmann et al. 2021), the last of them held out.
@@ -69,7 +70,10 @@ def go_on(run: str, *towers: str) -> dict[str, Any]:
 def continued(run: str) -> dict[str, Any]:
     """`model`, `preprocessing` and `start` of a run that begins as the run in the folder `run`
     ended, where its tokenizer's file lies too. Raises UserError where there is no such run."""
-    saved = recipe.load(str(Path(run) / "config.json")).to_dict()
+    file = Path(run).expanduser() / "config.json"
+    if not file.is_file():
+        raise UserError(f"start={run}: no run folder, which would have a config.json")
+    saved = recipe.load(str(file)).to_dict()
     if saved["preprocessing"]["tokenizer"] != "bytes":
         saved["preprocessing"]["tokenizer"] = run
     return {

@@ -99,7 +99,8 @@ def _train(experiment: Experiment, workdir: Path) -> dict[str, float]:
         broken.note(name, slots)
         before = figures
         with compiling() as took:
-            state, figures = experiment.tasks[name].step_at(step)(state, batch)
+            task = experiment.tasks[name]
+            state, figures = task.step_at(step)(state, task.taught(batch))
         if took:
             bar.clear()
             compiled |= _compiled(took, name, step + 1, len(weights))

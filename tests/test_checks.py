@@ -15,10 +15,16 @@ CUDNN = {"dtype": "bfloat16", IMAGE + "attention": "cudnn"}
 MATCHING = "tasks__pairs__objectives__matching__"
 OPEN_CLIP = {"model__form": "open_clip"}
 VIEWS = "tasks__captions__objectives__"
+LORA = config.Lora(("towers/.*/kernel",))
 CONTRASTIVE = "tasks__pairs__objectives__contrastive__"
 
 # Family, settings, what the line has to say.
 REFUSED = [
+    ("dual_encoder", {"optimizer__layer_decay": 1.5}, "layer_decay=1.5: above 0, up to 1"),
+    ("dual_encoder", {"lora": LORA, "gather": "step"}, "only 'compiler' makes the products of con"),
+    ("dual_encoder", {"lora": dataclasses.replace(LORA, rank=0)}, "config.lora.rank=0"),
+    ("dual_encoder", {"optimizer__rules": (config.Rule("x", 0.5, 2),)}, "unlocked=2 is for what"),
+    ("dual_encoder", {"optimizer__rules": (config.Rule("x", None, -1),)}, "unlocked=-1: a number"),
     ("dual_encoder", {TEXT + "cross_attention": True}, "only the decoder of coca and of siglip2"),
     ("coca", {"model__text__transformer__cross_attention": True}, "text.transformer.cross_att"),
     ("coca", {"model__decoder__cross_attention": False}, "how the decoder sees the image"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from multimodal import recipe
-from multimodal.config import Config, Holdout, Rule, from_dict, to_dict
+from multimodal.config import Config, Holdout, Lora, Rule, from_dict, to_dict
 from multimodal.errors import UserError
 from tests.toy import CONFIGS, replace, toy_config
 
@@ -121,6 +121,9 @@ def test_tables_that_come_or_go():
     assert recipe.first_change(config, more) == "config.tasks was {pairs} and is now {pairs, again}"
     other = recipe.first_change(config, toy_config("coca"))
     assert other.startswith("config.model was {towers, kind, embed") and "{image, text" in other
+    adapted = replace(config, lora=Lora((".*/kernel",)))
+    told = "config.lora was None and is now {patterns, rank, alpha}"
+    assert recipe.first_change(config, adapted) == told
     held = replace(config, tasks__pairs__data__holdout=Holdout("key"))
     assert recipe.first_change(config, held) == (
         "config.tasks.pairs.data.holdout was None and is now {by, share, keep, seed}"

@@ -4,6 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
+from multimodal.checkpoint.adapted import merge
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.checkpoint.locate import locate
 from multimodal.config import Config, from_dict
@@ -19,8 +22,14 @@ class Saved(NamedTuple):
     preprocessing: Preprocessing
 
     def params(self, target: Any = None) -> Any:
-        """Parameters by path, their moving average where one is kept; see `restore_params`."""
-        return self.checkpoints.restore_params(self.step, target)
+        """Parameters by path, their moving average where one is kept; see `restore_params`. What
+        was trained as low-rank updates is merged."""
+        if self.config.lora is None:
+            return self.checkpoints.restore_params(self.step, target)
+        merged = merge(self.checkpoints.restore_params(self.step), self.config.lora)
+        if target is None:
+            return merged
+        return {path: jax.device_put(merged[path], x.sharding) for path, x in target.items()}
 
 
 def open_saved(path: Path, step: int | None = None) -> Saved:

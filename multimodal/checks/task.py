@@ -33,6 +33,8 @@ def check_task(task: settings.Task, config: Config, where: str) -> None:
             not isinstance(objective, settings.Matching) or "image" in inputs,
             f"{where}.objectives.{name}: config.model ({config.model.kind}) sees no image to match",
         )
+        if isinstance(objective, settings.Distillation):
+            _check_imitation(objective, config.model, f"{where}.objectives.{name}")
         if isinstance(objective, settings.Classification):
             _check_classification(objective, task.data, f"{where}.objectives.{name}")
         for setting in ("rate", "begin"):
@@ -52,7 +54,8 @@ def _inputs(task: settings.Task, model: settings.Model) -> tuple[str, ...]:
     if type(model) in alone:
         return alone[type(model)]
     entries = settings.entries(getattr(model, "towers", {}))
-    contrasts = [o for o in task.objectives.values() if isinstance(o, settings.Contrastive)]
+    pairs = settings.Contrastive | settings.Distillation
+    contrasts = [o for o in task.objectives.values() if isinstance(o, pairs)]
     compared = {entries[tower] for o in contrasts for tower in o.pair if tower in entries}
     return tuple(sorted(compared)) or ("image", "text")
 
@@ -79,6 +82,27 @@ def _check_contrast(
     positive(objective, where, "chunk")
     if objective.positives != "own":
         check_fields(data, (objective.positives,), f"{where}.positives: the objective")
+
+
+def _check_imitation(objective: settings.Distillation, model: settings.Model, where: str) -> None:
+    require(
+        isinstance(model, settings.DualEncoder),
+        f"{where}: distillation compares two towers; config.model ({model.kind}) has none",
+    )
+    check_pair(objective.pair, model, f"{where}.pair")
+    require(
+        objective.pair in model.pairs,
+        f"{where}.pair: {'-'.join(objective.pair)} is not among config.model.pairs",
+    )
+    require(
+        all(isinstance(model.towers[name], settings.ImageTower | settings.TextTower)
+            for name in objective.pair),
+        f"{where}: the teacher needs pictures and texts, not what was precomputed",
+    )  # fmt: skip
+    for name in ("logits", "features"):
+        value = getattr(objective, name)
+        require(value >= 0, f"{where}.{name}={value}: may not be below 0")
+    require(objective.logits + objective.features > 0, f"{where}: logits and features are both 0")
 
 
 def _check_taught(

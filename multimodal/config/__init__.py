@@ -50,6 +50,7 @@ from multimodal.config.objective import (
     Classification,
     Contrastive,
     DecoderCaptioning,
+    Distillation,
     MaskedLanguage,
     MaskedPatches,
     Matching,

@@ -26,6 +26,23 @@ class Contrastive:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Agreement with a trained model that stays as it is, the run in the folder `teacher` at `step`
+    (None: its newest): `logits` weighs how far the distribution over the batch's texts of each
+    picture, and over its pictures of each text, is from the teacher's; `features` how far the
+    embeddings are, which needs equal `embed`.
+    """
+
+    teacher: str
+    kind: Literal["distillation"] = "distillation"
+    weight: float = 1.0
+    step: int | None = None
+    pair: tuple[str, str] = ("image", "text")
+    logits: float = 1.0
+    features: float = 0.0
+
+
+@dataclass(frozen=True)
 class Classification:
     """Cross-entropy of the label over exclusive classes (softmax) or class by class (sigmoid).
 
@@ -114,6 +131,7 @@ Objective = (
     | DecoderCaptioning
     | MaskedLanguage
     | Matching
+    | Distillation
     | SelfDistillation
     | MaskedPatches
 )

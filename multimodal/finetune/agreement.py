@@ -63,14 +63,19 @@ def disagreements(now: Meaning, then: Meaning, sources: Mapping[str, str]) -> li
         pair = (where, part, part_of(then.model, source)[1])
         if pair not in pairs:
             pairs.append(pair)
-    read = {kind for _, part, _ in pairs for kind in _reads(part)}
+    found = input_differences(now, then, {kind for _, part, _ in pairs for kind in _reads(part)})
+    for where, part, other in pairs:
+        found += [d for d in _of_parts(where, part, other) if d not in found]
+    return found
+
+
+def input_differences(now: Meaning, then: Meaning, read: set[str]) -> list[Difference]:
+    """Settings that differ of what is `read`: "image", "text" or both."""
     found: list[Difference] = []
     if "image" in read:
         found += _of_pictures(now.preprocessing, then.preprocessing)
     if "text" in read:
         found += _of_texts(now, then)
-    for where, part, other in pairs:
-        found += [d for d in _of_parts(where, part, other) if d not in found]
     return found
 
 

@@ -13,12 +13,11 @@ import zlib
 import jax
 import jax.numpy as jnp
 
+from multimodal.checkpoint.adapted import PREFIX, merge
 from multimodal.config import Lora, Optimizer, Rule
 from multimodal.errors import UserError
 from multimodal.models.build import Model, Params
 from multimodal.schema import closest
-
-PREFIX = "lora/"
 
 
 def adapt(model: Model, settings: Lora) -> Model:
@@ -50,21 +49,6 @@ def adapt(model: Model, settings: Lora) -> Model:
     return model._replace(
         axes=dict(sorted(axes.items())), init=init, plain=lambda params: merge(params, settings)
     )
-
-
-def merge(params: Params, settings: Lora) -> Params:
-    """The plain parameters that `params` of an adapted model stand for."""
-    plain = {path: x for path, x in params.items() if not path.startswith(PREFIX)}
-    for path in plain:
-        if (name := f"{PREFIX}{path}/a") in params:
-            plain[path] = added(plain[path], params[name], params[f"{PREFIX}{path}/b"], settings)
-    return plain
-
-
-def added(kernel: jax.Array, a: jax.Array, b: jax.Array, settings: Lora) -> jax.Array:
-    """W + alpha / rank * A B, of one matrix or of a stack of them, in float32."""
-    product = jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
-    return kernel + (settings.alpha / settings.rank) * product
 
 
 def frozen_otherwise(settings: Optimizer) -> Optimizer:

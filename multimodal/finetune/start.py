@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from multimodal.checkpoint.adapted import PREFIX, added
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.checkpoint.locate import locate
 from multimodal.config import Config, Lora, Model, Start, from_dict
@@ -18,7 +19,6 @@ from multimodal.finetune import agreement
 from multimodal.finetune import fit as fitting
 from multimodal.finetune.agreement import Meaning, disagreements, part_of
 from multimodal.finetune.fit import Fit
-from multimodal.finetune.lora import PREFIX, added
 from multimodal.parallel.rules import replicated
 from multimodal.preprocessing import Preprocessing
 from multimodal.schema import closest, nearest

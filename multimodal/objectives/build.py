@@ -3,6 +3,7 @@
 from multimodal import config
 from multimodal.objectives.classification import Classification
 from multimodal.objectives.distillation import MaskedPatches, SelfDistillation
+from multimodal.objectives.imitation import Distillation
 from multimodal.objectives.matching import Matching
 from multimodal.objectives.objective import Objective, Vocabulary
 from multimodal.objectives.pairs import ContrastivePair
@@ -17,6 +18,7 @@ OBJECTIVES = {
     config.Matching: Matching,
     config.SelfDistillation: SelfDistillation,
     config.MaskedPatches: MaskedPatches,
+    config.Distillation: Distillation,
 }
 
 
