@@ -41,8 +41,14 @@ def main(argv: list[str]) -> None:
     if not FLAGS.start and began is None:
         raise UserError(f"{workdir} began with no checkpoint; name the other end by --start=RUN")
     other, step = (FLAGS.start, None) if FLAGS.start else (began.checkpoint, began.step)
-    end, fine_tuned, last = restore(workdir)
+    names, known = FLAGS.evaluator or list(saved.config.evaluators), saved.config.evaluators
+    if not names and not FLAGS.out:
+        raise UserError(f"{workdir / 'config.json'} names no evaluators")
+    for name in names:
+        if name not in known:
+            raise UserError(f"--evaluator={name}: no such evaluator{nearest(name, known)}")
     start, original, _ = restore(Path(other), step)
+    end, fine_tuned, last = restore(workdir)
     check_same(original, fine_tuned, (str(other), str(workdir)))
     _check_meaning(start, end, str(other), str(workdir))
     if FLAGS.out:
@@ -50,12 +56,6 @@ def main(argv: list[str]) -> None:
             mixed = interpolate(original, fine_tuned, alphas[0])
         _save(end, workdir, mixed, last)
         return
-    names, known = FLAGS.evaluator or list(end.config.evaluators), end.config.evaluators
-    if not names:
-        raise UserError(f"{workdir / 'config.json'} names no evaluators")
-    for name in names:
-        if name not in known:
-            raise UserError(f"--evaluator={name}: no such evaluator{nearest(name, known)}")
     rows = []
     for alpha in alphas:
         with jax.set_mesh(end.mesh):
@@ -92,7 +92,8 @@ def _check_flags(alphas: list[float]) -> None:
             raise UserError(f"--{name}={file}: there is no such folder")
     if FLAGS.out and len(alphas) != 1:
         raise UserError(f"--out={FLAGS.out} is for one model; give one of --alphas")
-    if FLAGS.out and steps_in(Path(FLAGS.out) / "checkpoints"):
+    folder = Path(FLAGS.out, "checkpoints")
+    if FLAGS.out and folder.is_dir() and steps_in(folder):
         raise UserError(f"--out={FLAGS.out} holds a run already; choose another folder")
 
 

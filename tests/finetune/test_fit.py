@@ -186,9 +186,11 @@ def test_from_an_adapted_run_to_larger_pictures_and_another_vocabulary(
     begins = new[TOKENS][[6, 8, 9, 10, 11]]  # zebra, yak and what is beyond the vocabulary
     assert begins.all() and not np.isin(begins, params[TOKENS]).any()
     pictures = rng.integers(0, 256, (2, 40, 40, 3), np.uint8)
-    ours, theirs = (
-        model.model._replace(plain=dict).bind(x)({"image": pictures})["image"]
-        for model, x in ((run, new), (before, merged))
-    )
+
+    def embed(model, params):
+        model = model._replace(plain=dict)
+        return jax.jit(lambda x: model.bind(x)({"image": pictures})["image"])(params)
+
+    ours, theirs = embed(run.model, new), embed(before.model, merged)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     jax.block_until_ready(jax.jit(lambda s: s, donate_argnums=0)(state))

@@ -74,9 +74,10 @@ def test_gradients_of_a_and_b_are_those_of_the_product(run, trained):
     def loss(params, bind):
         return objective.loss(bind(params)(batch), batch, batch)[0]
 
-    small = jax.grad(loss)(params, run.model.bind)
+    small = jax.jit(jax.grad(lambda p: loss(p, run.model.bind)))(params)
     plain = run.model._replace(plain=lambda params: params)
-    whole = np.asarray(jax.grad(loss)(lora.merge(params, SETTINGS), plain.bind)[UP], "f8")
+    merged = lora.merge(params, SETTINGS)
+    whole = np.asarray(jax.jit(jax.grad(lambda p: loss(p, plain.bind)))(merged)[UP], "f8")
     a, b = (params[f"lora/{UP}/{name}"].astype("f8") for name in "ab")
     for name, wanted in (
         ("a", 3.0 * whole @ b.swapaxes(1, 2)),
@@ -102,8 +103,9 @@ def test_a_checkpoint_is_restored_as_a_plain_model(run, trained, tmp_path):
     assert step == 5 and experiment.config.lora is None
     assert merged.keys() == experiment.model.shapes().keys()
     batch = host_batch(RUN)
-    ours, theirs = run.model.bind(params)(batch), experiment.model.bind(merged)(batch)
-    base = experiment.model.bind({path: params[path] for path in merged})(batch)
+    say = jax.jit(lambda params: experiment.model.bind(params)(batch))
+    ours = jax.jit(lambda params: run.model.bind(params)(batch))(params)
+    theirs, base = say(merged), say({path: params[path] for path in merged})
     for tower in ("image", "text"):
         np.testing.assert_allclose(ours[tower], theirs[tower], atol=1e-6)
         assert np.abs(base[tower] - theirs[tower]).max() > 1e-3

@@ -47,7 +47,7 @@ def test_a_step_sees_what_the_teacher_says_and_learns_from_it(large):
         assert {k: (x.shape, x.dtype) for k, x in shapes.items()} == {
             k: (x.shape, x.dtype) for k, x in batch.items() if k in shapes
         }
-        said = before.model.bind(params)(host)
+        said = jax.jit(lambda params: before.model.bind(params)(host))(params)
         for name in ("image", "text"):
             np.testing.assert_allclose(batch[f"teacher/{where}/{name}"], said[name], atol=1e-5)
         scale = params["temperature/image-text/scale"]
