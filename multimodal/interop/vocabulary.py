@@ -57,18 +57,20 @@ def with_vocabulary(
             f"length {preprocessing.length}; one of the two files is wrong, mend it"
         )
     name, content = file
-    lowers = None
+    normalizer = None
     if name == "tokenizer.json":
         try:
-            lowers = _lowers(json.loads(content).get("normalizer"))
+            normalizer = json.loads(content).get("normalizer")
         except (ValueError, AttributeError) as error:
             raise UserError(f"tokenizer.json is not one: {error}") from None
-    asked = told.get("do_lower_case")
+    lowers, asked = _lowers(normalizer), told.get("do_lower_case")
     if asked is False and lowers:
         raise UserError(
             "tokenizer_config.json: do_lower_case=false, but the normalizer of tokenizer.json "
             "lowers the case; one of the two files is wrong, mend it"
         )
+    if asked is None and normalizer and normalizer["type"] == "BertNormalizer":
+        asked = lowers  # a cased BERT's need not say it elsewhere
     if asked is not None:
         preprocessing = dataclasses.replace(preprocessing, lowercase=asked)
     return preprocessing
@@ -95,7 +97,7 @@ def _lowers(normalizer: dict[str, Any] | None) -> bool:
     inner = normalizer.get("normalizers", ())
     return (
         normalizer["type"] == "Lowercase"
-        or (normalizer["type"] == "BertNormalizer" and normalizer["lowercase"])
+        or (normalizer["type"] == "BertNormalizer" and bool(normalizer["lowercase"]))
         or any(map(_lowers, inner))
     )
 

@@ -87,6 +87,21 @@ def test_the_case_of_texts(tmp_path):
         open_source(folder)
 
 
+@pytest.mark.parametrize("lowers", [True, False])
+def test_a_bert_says_itself_whether_it_is_cased(tmp_path, lowers):
+    folder = random_clip(tmp_path)
+    told = json.loads(words(40, 39))
+    told["normalizer"] = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": None,
+        "lowercase": lowers,
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    assert open_source(folder).preprocessing.lowercase is lowers
+
+
 def test_a_vocabulary_in_two_files(tmp_path):
     folder = random_clip(tmp_path)
     (folder / "tokenizer.json").unlink()
