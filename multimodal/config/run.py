@@ -29,7 +29,8 @@ class Start:
     or the one that `rename` gives: pairs of a pattern of paths here and the path there, `\\1` for a
     group; the first that matches decides.
     What was trained on other input or as another model is refused, but for the settings that
-    `accept` names, such as `image_size`.
+    `accept` names, such as `image_size`. Towers' positions are resampled to another size or length,
+    and rows of another vocabulary go where their tokens are.
     """
 
     checkpoint: str
