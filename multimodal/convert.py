@@ -23,6 +23,7 @@ from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Config, MeshShape, parts, to_dict
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer, tokenizer_of
 from multimodal.errors import UserError
+from multimodal.finetune.lora import merge
 from multimodal.interop.comparison import compare, missing_packages
 from multimodal.interop.convert import Origin, origins
 from multimodal.interop.export import TARGETS, export_model
@@ -79,9 +80,11 @@ def _export() -> None:
     out = Path(FLAGS.out).expanduser().absolute()
     saved = open_saved(workdir, FLAGS.step)
     model, preprocessing = saved.config.model, saved.preprocessing
-    exported = export_model(
-        model, preprocessing, saved.params(), out, to=to, classes=_class_names(saved.config)
-    )
+    params = saved.params()
+    if saved.config.lora is not None:
+        params = merge(params, saved.config.lora)
+    classes = _class_names(saved.config)
+    exported = export_model(model, preprocessing, params, out, to=to, classes=classes)
     card = model_card(
         saved.config, saved.step, workdir, TARGETS[to], how_to_load(exported.layout, preprocessing)
     )

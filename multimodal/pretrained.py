@@ -21,6 +21,7 @@ from multimodal.evaluation.classes import class_embeddings
 from multimodal.evaluation.embed import Embedder
 from multimodal.evaluation.prompts import prompt
 from multimodal.evaluation.ranking import top
+from multimodal.finetune.lora import merge
 from multimodal.interop.config_json import differences
 from multimodal.interop.convert import origins
 from multimodal.interop.export import for_inference
@@ -233,7 +234,15 @@ def _own(path: Path, step: int | None) -> _Opened:
     saved = open_saved(path, step)
     p, settings = saved.preprocessing, saved.config.model
     model = build(settings, p, saved.config.dtype)
-    return _Opened(settings, p, model, load_tokenizer(p.tokenizer, p.pad_id), saved.params)
+    reader, lora = load_tokenizer(p.tokenizer, p.pad_id), saved.config.lora
+    if lora is None:
+        return _Opened(settings, p, model, reader, saved.params)
+
+    def merged(target: dict[str, jax.ShapeDtypeStruct]) -> Params:
+        plain = merge(saved.params(), lora)
+        return {path: jax.device_put(plain[path], x.sharding) for path, x in target.items()}
+
+    return _Opened(settings, p, model, reader, merged)
 
 
 def _theirs(path: Path) -> _Opened:

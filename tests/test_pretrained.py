@@ -14,6 +14,7 @@ from multimodal import config
 from multimodal.data.pipeline import tokenize
 from multimodal.data.transforms import fit
 from multimodal.errors import UserError
+from multimodal.finetune.lora import adapt
 from multimodal.interop.export import export_model
 from multimodal.models.build import build
 from multimodal.pretrained import names, published
@@ -123,6 +124,21 @@ def test_a_folder_for_others_is_loaded_as_the_run_is(run, model, photos, tmp_pat
     other = multimodal.load(tmp_path / "out", batch_size=8)
     np.testing.assert_allclose(other.encode_image(photos), model.encode_image(photos), **CLOSE)
     np.testing.assert_allclose(other.encode_text(TEXTS), model.encode_text(TEXTS), **CLOSE)
+
+
+def test_an_adapted_run_is_merged(run, photos, tmp_path):
+    _, settings, preprocessing, params = run
+    lora = config.Lora((".*/query/kernel",), rank=2)
+    own = build(settings, preprocessing, "float32")
+    adapted = adapt(own, lora)
+    rng = np.random.default_rng(1)
+    added = {p: x for p, x in adapted.shapes().items() if p not in params}
+    added = {p: rng.normal(size=x.shape).astype(np.float32) for p, x in added.items()}
+    folder = save_run(tmp_path, settings, preprocessing, params | added, lora=lora)
+    found = multimodal.load(folder).encode_image(photos)
+    images = np.stack([fit(x, preprocessing) for x in photos])
+    want = own.bind(adapted.plain(params | added)).encode("image", images)
+    np.testing.assert_allclose(found, want, **CLOSE)
 
 
 def test_a_sigmoid_models_scores_stand_alone(tmp_path, photos):

@@ -249,12 +249,13 @@ def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _crop(picture: Image.Image, size: int, how: Image.Resampling) -> Image.Image:
-    """Short side to `size`, then the centre, bit for bit as the CLIP reference does it."""
+    """Short side to `size`, then the centre, bit for bit as transformers does it for CLIP. (Where
+    the long side has three pixels too many, or seven, ..., torchvision's centre is one further.)"""
     width, height = picture.size
     short = min(width, height)
     # The long side is cut down (not rounded), as torchvision and the CLIP reference do.
     w, h = size * width // short, size * height // short
-    left, top = round((w - size) / 2), round((h - size) / 2)
+    left, top = (w - size) // 2, (h - size) // 2
     if max(w, h) <= 16 * size:
         return picture.resize((w, h), how).crop((left, top, left + size, top + size))
     # A picture of 1 x 5000 must not become one of 224 x 1120000 first: compute what stays alone.

@@ -162,7 +162,7 @@ def test_crop_equals_resizing_the_whole_and_cutting(shape, name):
     short = min(shape)
     size = (224 * shape[1] // short, 224 * shape[0] // short)
     whole = np.asarray(image.resize(size, Image.Resampling[how])).astype(int)
-    top, left = round((size[1] - 224) / 2), round((size[0] - 224) / 2)
+    top, left = (size[1] - 224) // 2, (size[0] - 224) // 2
     wanted = whole[top : top + 224, left : left + 224]
     out = fit(np.asarray(image), Preprocessing(resize="crop", interpolation=name))
     np.testing.assert_array_equal(out, wanted)
