@@ -1,8 +1,10 @@
 """Vocabularies trained here, against CLIP's algorithm written out, and the command that trains."""
 
+import functools
 import json
 import subprocess
 import sys
+import tarfile
 import unicodedata
 
 import numpy as np
@@ -16,6 +18,7 @@ from multimodal.data.tokenizers.train import clip_file, train_clip, train_siglip
 from multimodal.errors import UserError
 from multimodal.tokenize import texts_of
 from tests.commands import finish, start
+from tests.shared import shared_path
 
 TEXTS = [
     "A photo of a red bus, parked in the rain.",
@@ -60,27 +63,79 @@ def words(text: str) -> list[str]:
     return found
 
 
-def oracle(path, text: str) -> list[int]:
-    """Ids of a text: each word's bytes, the earliest merge first until none is left."""
+@functools.cache
+def merges(path):
+    """(id of each token, rank of each pair, letter of each byte) of a vocabulary's file."""
     model = json.loads(path.read_text())["model"]
-    rank = {tuple(pair): i for i, pair in enumerate(model["merges"])}
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     shown = {b: chr(b) for b in plain}
     shown |= {b: chr(256 + i) for i, b in enumerate(sorted(set(range(256)) - set(plain)))}
-    ids = []
-    for word in words(unicodedata.normalize("NFC", text).lower()):
-        parts = [shown[b] for b in word.encode()]
-        parts[-1] += "</w>"
-        while pairs := [p for p in zip(parts, parts[1:], strict=False) if p in rank]:
-            first = min(pairs, key=rank.get)
-            merged, i = [], 0
-            while i < len(parts):
-                both = tuple(parts[i : i + 2]) == first
-                merged.append("".join(first) if both else parts[i])
-                i += 1 + both
-            parts = merged
-        ids += [model["vocab"][part] for part in parts]
-    return ids
+    return model["vocab"], {tuple(pair): i for i, pair in enumerate(model["merges"])}, shown
+
+
+@functools.cache
+def ids_of(path, word: str) -> list[int]:
+    """The word's bytes, the earliest merge first until none is left."""
+    ids, rank, shown = merges(path)
+    parts = [shown[b] for b in word.encode()]
+    parts[-1] += "</w>"
+    while pairs := [p for p in zip(parts, parts[1:], strict=False) if p in rank]:
+        first = min(pairs, key=rank.get)
+        merged, i = [], 0
+        while i < len(parts):
+            both = tuple(parts[i : i + 2]) == first
+            merged.append("".join(first) if both else parts[i])
+            i += 1 + both
+        parts = merged
+    return [ids[part] for part in parts]
+
+
+def oracle(path, text: str) -> list[int]:
+    """Ids of a text, word by word."""
+    text = unicodedata.normalize("NFC", text).lower()
+    return [i for word in words(text) for i in ids_of(path, word)]
+
+
+CAPTIONS = {"caption", "captions", "figure_caption", "names", "keywords", "sentence", "question"}
+
+
+def strings(value, among: bool):
+    """Texts of a record that lie below one of the names CAPTIONS."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from strings(inner, among or name in CAPTIONS)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner, among)
+    elif isinstance(value, str) and among:
+        yield value
+
+
+def shared_captions() -> list[str]:
+    """Every caption, question, sentence and name of the shared data sets, once."""
+    found = set()
+    for file in sorted(shared_path("data").glob("*.tar")):
+        with tarfile.open(file) as tar:
+            for member in tar:
+                if member.name.endswith((".txt", ".json")):
+                    content = tar.extractfile(member).read().decode()
+                    if member.name.endswith(".txt"):
+                        found.add(content)
+                    else:
+                        found |= set(strings(json.loads(content), False))
+    return sorted(found)
+
+
+def test_every_shared_caption_has_the_ids_of_clips_algorithm(tmp_path):
+    captions = shared_captions()
+    assert len(captions) > 10_000
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(train_clip(captions, 5000))
+    tokenizer = load_tokenizer(str(path))
+    rows = tokenizer.encode_batch(captions, 77)
+    for text, row in zip(captions, rows.tolist(), strict=True):
+        wanted = [tokenizer.start_id, *oracle(path, text)[:75], tokenizer.end_id]
+        assert row == wanted + [tokenizer.end_id] * (77 - len(wanted)), text
 
 
 def test_ids_are_those_of_clips_algorithm(clip):
