@@ -94,6 +94,9 @@ def _ours(exported: Exported, preprocessing: Preprocessing, batch: Arrays) -> Ar
 def _theirs(layout: str, batch: Arrays, folder: Path) -> Arrays:
     import torch
 
+    if layout == "openai_clip":
+        return _open_clips(batch, folder)
+
     model = _load(layout, folder)
     inputs: dict[str, Any] = {}
     if "text" in batch:
@@ -120,6 +123,21 @@ def _theirs(layout: str, batch: Arrays, folder: Path) -> Arrays:
     return {
         ours: getattr(outputs, theirs).numpy() for ours, theirs in names.get(layout, pair).items()
     }
+
+
+def _open_clips(batch: Arrays, folder: Path) -> Arrays:
+    import torch
+
+    open_clip = importlib.import_module("open_clip")  # declared nowhere: for those who have it
+    model = open_clip.create_model(f"local-dir:{folder}", precision="fp32").eval()
+    with torch.no_grad():
+        image = torch.from_numpy(batch["image"].transpose(0, 3, 1, 2).copy())
+        image = model.encode_image(image, normalize=True)
+        text = model.encode_text(torch.from_numpy(batch["text"].astype(np.int64)), normalize=True)
+        logits = model.logit_scale.exp() * image @ text.T
+        if model.logit_bias is not None:
+            logits += model.logit_bias
+    return {"image": image.numpy(), "text": text.numpy(), "logits": logits.numpy()}
 
 
 def _load(layout: str, folder: Path) -> Any:

@@ -18,6 +18,7 @@ from multimodal.config import (
 )
 from multimodal.errors import UserError
 from multimodal.interop.huggingface import ACTIVATIONS
+from multimodal.interop.open_clip import open_clip_clip
 from multimodal.interop.settings import SETTINGS
 from multimodal.schema import to_dict
 
@@ -125,6 +126,32 @@ def huggingface_bert(model: Bert) -> Table:
     }
 
 
+def open_clip(model: DualEncoder) -> Table:
+    """The `model_cfg` of an open_clip_config.json, of CLIP with a ViT and a tokenizer beside it."""
+    image, text = model.towers["image"], model.towers["text"]
+    width, heads = image.transformer.width, image.transformer.heads
+    ends = {"pool_type": "eos", "eos_id": text.end_id} if text.pooler == "end" else {}
+    bias = {} if model.logit_bias_init is None else {"init_logit_bias": model.logit_bias_init}
+    return bias | {
+        "embed_dim": model.embed,
+        "quick_gelu": image.transformer.activation == "quick_gelu",
+        "vision_cfg": {
+            "image_size": image.image_size,
+            "patch_size": image.patch_size,
+            "head_width": width // heads,
+            **_open_clip_stack(image.transformer),
+        },
+        "text_cfg": {
+            "context_length": text.length,
+            "vocab_size": text.vocab_size,
+            "heads": text.transformer.heads,
+            "hf_tokenizer_name": "in this folder",
+            **_open_clip_stack(text.transformer),
+            **ends,
+        },
+    }
+
+
 CONFIGS: dict[str, Callable[..., Table]] = {
     "huggingface_bert": huggingface_bert,
     "huggingface_clip": huggingface_clip,
@@ -145,12 +172,23 @@ def config_json(
     if "text_config" in config:
         config["text_config"] = (special or {}) | config["text_config"]
     back, _ = SETTINGS[layout](config)
-    for path, ours, theirs in differences(model, back):
-        raise UserError(
-            f"{path}={ours!r}: {config['architectures'][0]} of transformers has {theirs!r} there, "
-            "so the model cannot be exported to it"
-        )
+    _refuse_differences(model, back, f"{config['architectures'][0]} of transformers")
     return config
+
+
+def open_clip_config(model: DualEncoder) -> Table:
+    """The same for the `model_cfg` of open_clip's CLIP. Raises UserError as `config_json` does."""
+    config = open_clip(model)
+    back, _ = open_clip_clip(config)
+    _refuse_differences(model, back, "CLIP of open_clip")
+    return config
+
+
+def _refuse_differences(ours: Model, theirs: Model, whose: str) -> None:
+    for path, wanted, found in differences(ours, theirs):
+        raise UserError(
+            f"{path}={wanted!r}: {whose} has {found!r} there, so the model cannot be exported to it"
+        )
 
 
 def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
@@ -209,6 +247,13 @@ def _vision(tower: ImageTower) -> Table:
         "num_channels": 3,
         **_transformer(tower.transformer),
     }
+
+
+def _open_clip_stack(t: Transformer) -> Table:
+    ratio = t.mlp / t.width
+    if int(t.width * ratio) != t.mlp:  # they round down
+        ratio = (t.mlp + 0.5) / t.width
+    return {"width": t.width, "layers": t.depth, "mlp_ratio": ratio}
 
 
 def _transformer(t: Transformer) -> Table:

@@ -12,9 +12,9 @@ import numpy as np
 from multimodal import config
 from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
-from multimodal.interop.config_json import config_json
+from multimodal.interop.config_json import config_json, open_clip_config
 from multimodal.interop.convert import export_weights
-from multimodal.interop.processor_json import huggingface_processor
+from multimodal.interop.processor_json import huggingface_processor, open_clip_preprocess
 from multimodal.interop.shards import LARGEST, save_weights
 from multimodal.interop.tokenizer_files import special_ids, tokenizer_files
 from multimodal.preprocessing import Preprocessing
@@ -73,17 +73,23 @@ def export_model(
     layout, model, params, left_out = as_theirs(model, params, to)
     _check_sizes(model, preprocessing)
     special, files = {}, {}
-    if layout != "huggingface_bert":
+    if to == "hf" and layout != "huggingface_bert":
         processor = huggingface_processor(layout, preprocessing)
         files["preprocessor_config.json"] = _json(processor)
     if layout != "huggingface_vit":
         tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
         special = special_ids(tokenizer, preprocessing)
         files |= tokenizer_files(layout, tokenizer, preprocessing)
-    files["config.json"] = _json(config_json(layout, model, special, classes))
+    if to == "hf":
+        files["config.json"] = _json(config_json(layout, model, special, classes))
+    else:
+        pictures = open_clip_preprocess(preprocessing)
+        told = {"model_cfg": open_clip_config(model), "preprocess_cfg": pictures}
+        files["open_clip_config.json"] = _json(told)
     tensors = export_weights(layout, {path: np.asarray(x) for path, x in params.items()})
     out.mkdir(parents=True, exist_ok=True)
-    written = save_weights(out, tensors, largest=largest)
+    name = "model" if to == "hf" else "open_clip_model"
+    written = save_weights(out, tensors, name, largest)
     for name, content in files.items():
         (out / name).write_bytes(content)
     return Exported(layout, model, params, left_out, len(tensors), len(written))
@@ -92,19 +98,34 @@ def export_model(
 def as_theirs(model: config.Model, params: Params, to: str) -> Plain:
     """The layout of a model and its parameters there. Raises UserError for a model of a kind that
     they do not have."""
+    if to == "open_clip":
+        return _open_clip(model, params)
     match model:
         case config.Bert():
             return Plain("huggingface_bert", model, params, [])
         case config.Classifier():
             return _classifier(model, params)
         case config.DualEncoder():
-            kept = {n: x for n, x in params.items() if n.startswith(("towers/", "temperature/"))}
-            left = sorted({name.split("/")[0] for name in params.keys() - kept.keys()})
             plain = for_inference(model)
-            return Plain(_dual_layout(plain), plain, kept, left)
+            return Plain(_dual_layout(plain), plain, *_without_training_parts(params))
     raise UserError(
         f"config.model.kind={model.kind!r}: transformers has no such class, so it is not exported"
     )
+
+
+def _open_clip(model: config.Model, params: Params) -> Plain:
+    plain = for_inference(model)
+    if not isinstance(plain, config.DualEncoder) or _dual_layout(plain) != "huggingface_clip":
+        raise UserError(
+            f"config.model.kind={model.kind!r}: only a dual encoder of CLIP's form, read at its "
+            "class token, is exported for open_clip"
+        )
+    return Plain("openai_clip", plain, *_without_training_parts(params))
+
+
+def _without_training_parts(params: Params) -> tuple[Params, list[str]]:
+    kept = {name: x for name, x in params.items() if name.startswith(("towers/", "temperature/"))}
+    return kept, sorted({name.split("/")[0] for name in params.keys() - kept.keys()})
 
 
 def for_inference(model: config.Model) -> config.Model:
@@ -126,9 +147,7 @@ def _dual_layout(model: config.DualEncoder) -> str:
     if towers.keys() == {"image"}:
         return "huggingface_vit"
     if towers.keys() != {"image", "text"}:
-        raise UserError(
-            f"config.model.towers: {', '.join(towers)}; transformers has image and text"
-        )
+        raise UserError(f"config.model.towers: {', '.join(towers)}; others have image and text")
     image = towers["image"]
     if image.max_patches is not None:
         return "huggingface_siglip2"

@@ -10,7 +10,9 @@ from safetensors.numpy import load_file
 from multimodal import config
 from multimodal.errors import UserError
 from multimodal.interop import SETTINGS, import_weights
+from multimodal.interop.config_json import differences
 from multimodal.interop.export import export_model, for_inference
+from multimodal.interop.source import open_source
 from multimodal.models.build import build
 from multimodal.zoo import siglip2
 from tests.interop.models import clip_tokenizer, random_params, small
@@ -59,6 +61,40 @@ def test_large_weights_are_written_in_shards_with_an_index(tmp_path):
     assert index["weight_map"].keys() == whole.keys()
     for name, file in index["weight_map"].items():
         np.testing.assert_array_equal(load_file(tmp_path / "parts" / file)[name], whole[name])
+
+
+@pytest.mark.parametrize("act", ["gelu", "quick_gelu"])
+@pytest.mark.parametrize("pooler", ["end", "argmax"])
+def test_a_folder_for_open_clip_is_read_as_it_was_written(tmp_path, act, pooler):
+    settings, preprocessing, params = small("clip", clip_tokenizer(tmp_path), act)
+    settings = replace(settings, towers__text__pooler=pooler, towers__image__transformer__mlp=35)
+    params = random_params(settings, preprocessing)
+    out = tmp_path / "out"
+    told = export_model(settings, preprocessing, params, out, to="open_clip")
+    assert told.layout == "openai_clip"
+    assert (out / "open_clip_model.safetensors").is_file() and not (out / "config.json").exists()
+    source = open_source(out)
+    assert source.layout == "openai_clip" and not differences(settings, source.model)
+    for name in ("mean", "std", "resize", "interpolation", "length", "image_size"):
+        assert getattr(source.preprocessing, name) == getattr(preprocessing, name)
+    model = build(source.model, source.preprocessing, "float32")
+    back = import_weights(source.layout, source.tensors, model)
+    for path in params:
+        np.testing.assert_array_equal(back[path], params[path], err_msg=path)
+
+
+def test_what_open_clip_does_not_have_is_named(tmp_path):
+    out = tmp_path / "out"
+    for kind, change, told in (
+        ("siglip", {}, "only a dual encoder of CLIP's form"),
+        ("bert", {}, "config.model.kind='bert': only a dual encoder"),
+        ("clip", {"towers__image__pre_norm": False}, "image.pre_norm=False: CLIP of open_clip"),
+        ("clip", {"towers__text__transformer__norm_eps": 1e-6}, "norm_eps=1e-06: CLIP of open_cl"),
+    ):
+        settings, preprocessing, params = small(kind, clip_tokenizer(tmp_path))
+        with pytest.raises(UserError, match=told):
+            export_model(replace(settings, **change), preprocessing, params, out, to="open_clip")
+        assert not out.exists()
 
 
 def test_what_siglip2_has_for_training_alone_is_left_out(tmp_path):
