@@ -16,6 +16,7 @@ from multimodal.interop import export_weights
 from tests.goldens.agreement import highest
 from tests.interop.folders import words
 
+pytestmark = pytest.mark.torch
 CLOSE = 1e-5
 TEXT = {
     "vocab_size": 40,
