@@ -36,7 +36,7 @@ from multimodal.checkpoint.folder import (
 from multimodal.checkpoint.tree import abstract, flatten, misfits, replicated
 from multimodal.errors import UserError
 
-_LITTLE = 1 << 28  # bytes
+_LITTLE = 1 << 26  # bytes
 
 
 class Checkpoints:

@@ -30,7 +30,6 @@ class Source(NamedTuple):
     preprocessing: Preprocessing
     tensors: Tensors
     tokenizer: tuple[str, bytes] | None
-    files: list[Path]  # that the tensors are in
 
 
 def open_source(path: Path) -> Source:
@@ -53,7 +52,7 @@ def open_source(path: Path) -> Source:
 def _big_vision(path: Path) -> Source:
     tensors, heads = in_big_vision(path)
     layout, (model, preprocessing) = big_vision(tensors, heads)
-    return Source(layout, model, preprocessing, tensors, None, [path])
+    return Source(layout, model, preprocessing, tensors, None)
 
 
 def _openai(path: Path) -> Source:
@@ -61,7 +60,7 @@ def _openai(path: Path) -> Source:
         raise UserError(f"{path}: files end in .safetensors, .npz, .pt, .pth or .bin")
     tensors = read([path])
     model, preprocessing = SETTINGS["openai_clip"](openai_sizes(tensors))
-    return Source("openai_clip", model, preprocessing, tensors, None, [path])
+    return Source("openai_clip", model, preprocessing, tensors, None)
 
 
 def _open_clip(folder: Path) -> Source:
@@ -112,7 +111,7 @@ def _with_tokenizer(
         tokenizer = tokenizer_file(folder)
     if tokenizer:
         preprocessing = with_vocabulary(preprocessing, tokenizer, told_of(folder))
-    return Source(layout, model, preprocessing, read(files), tokenizer, files)
+    return Source(layout, model, preprocessing, read(files), tokenizer)
 
 
 def _processor(folder: Path) -> tuple[dict[str, Any], str]:
