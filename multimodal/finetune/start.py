@@ -147,7 +147,8 @@ def find(
     _check_meaning(start, now, then, paths)
     before = None
     if tokenizer is not None and _reads_text(now.model, paths):
-        before = _saved_tokenizer(checkpoints, step, meta["tokenizer"])
+        same = meta["tokenizer"]["fingerprint"] == tokenizer.fingerprint
+        before = tokenizer if same else _saved_tokenizer(checkpoints, step, meta["tokenizer"])
     fits = {}
     for path, source in paths.items():
         shape = tuple(shapes[path].shape)

@@ -1,6 +1,7 @@
 """A trained model that a run learns from."""
 
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from multimodal.config import Distillation
 from multimodal.errors import UserError
+from multimodal.evaluate import restore
 from multimodal.parallel.processes import to_global
 from multimodal.recipe import check
 from tests.finetune.test_start import SMALL, save
@@ -58,6 +60,15 @@ def test_a_step_sees_what_the_teacher_says_and_learns_from_it(large):
             losses.append(float(figures["loss"]))
     assert losses[-1] < 0.9 * losses[0], losses
     assert run.model_flops() > build(SETTINGS).model_flops()
+
+
+def test_what_has_learnt_needs_its_teacher_no_more(large, tmp_path):
+    where = shutil.copytree(large[0], tmp_path / "teacher")
+    run = build(learning(where))
+    params = {path: np.zeros(x.shape, "f4") for path, x in run.model.shapes().items()}
+    save(tmp_path / "run", run, {"params": params})
+    shutil.rmtree(where)
+    assert restore(tmp_path / "run")[2] == 5
 
 
 @pytest.mark.parametrize(
