@@ -244,7 +244,9 @@ def build(
     trained, _ = split(shapes, paths)
     optimizer = make_optimizer(rules, config.steps, trained, model.stacked & paths)
     over = ("fsdp",) if config.gather == "compiler" else ("fsdp", "data")
-    placed = shardings(model, optimizer, paths, mesh, config.ema is not None, over)
+    offload = config.optimizer.offload
+    placed = shardings(model, optimizer, paths, mesh, config.ema is not None, over, offload)
+    fetched = jax.tree.map(lambda s: s.with_memory_kind("device"), placed.opt_state)
     gather = None
     if config.gather != "compiler" and mesh.size > 1:
         gather = Gather(config.dtype, config.reduce, keep=config.gather == "step")
@@ -258,6 +260,7 @@ def build(
         gather,
         {path: sharding.spec for path, sharding in placed.params.items()},
         locked_layers(rules, trained, model.stacked),
+        fetched if offload else None,
     )
     special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.mask_id)
     p = config.preprocessing

@@ -24,6 +24,7 @@ class Optimizer:
     pattern of `no_decay` matches have none. The first matching rule sets a path's multiplier.
     With `layer_decay` d, layer i of a stack of n, counted from 0, moves d^(n - i) times as far,
     and what comes before the stack d^(n + 1) times (BEiT, Bao et al. 2022).
+    `offload` keeps moments in the host's memory between updates.
     """
 
     name: Literal["adamw", "adafactor", "lion"] = "adamw"
@@ -40,6 +41,7 @@ class Optimizer:
     no_decay: tuple[str, ...] = (".*bias$", ".*scale$", ".*(position|token|probe|queries)$")
     clip_norm: float | None = 1.0
     clip_update: float | None = None
+    offload: bool = False
     rules: tuple[Rule, ...] = ()
     layer_decay: float | None = None
 

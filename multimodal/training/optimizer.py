@@ -128,11 +128,13 @@ def state_shardings(
     params: Mapping[str, jax.Array | jax.ShapeDtypeStruct],
     param_shardings: Mapping[str, NamedSharding],
     mesh: Mesh,
+    memory_kind: str | None = None,
 ) -> optax.OptState:
     """Shardings for `optimizer.init(params)`, in the structure of its result.
 
     An array kept for a parameter is sharded like it, except on axes that it has reduced to size 1
-    (Adafactor's factors); everything else, such as step counts, is replicated.
+    (Adafactor's factors), and lies in the devices' memory of `memory_kind` ("pinned_host": their
+    host's); everything else, such as step counts, is replicated, on the devices.
     """
     state = jax.eval_shape(optimizer.init, dict(params))
 
@@ -142,7 +144,7 @@ def state_shardings(
             return NamedSharding(mesh, PartitionSpec())
         shape, spec = params[path].shape, param_shardings[path].spec
         kept = (axes if leaf.shape[i] == shape[i] else None for i, axes in enumerate(spec))
-        return NamedSharding(mesh, PartitionSpec(*kept))
+        return NamedSharding(mesh, PartitionSpec(*kept), memory_kind=memory_kind)
 
     return jax.tree.map_with_path(sharding, state)
 

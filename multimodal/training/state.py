@@ -47,14 +47,16 @@ def shardings(
     mesh: Mesh,
     with_ema: bool,
     over: tuple[str, ...] = ("fsdp",),
+    offload: bool = False,
 ) -> TrainState:
     """The sharding of every leaf of the state, split `over` these mesh axes, as a TrainState of
-    NamedShardings."""
+    NamedShardings; `offload` leaves the optimiser's in the memory of the hosts."""
     shapes = model.shapes()
     params = parameter_shardings(model.axes, shapes, mesh, over)
     trained, _ = split(shapes, trainable)
     whole: NamedSharding = replicated(mesh)
-    opt_state = state_shardings(optimizer, trained, params, mesh)
+    memory_kind = "pinned_host" if offload else None
+    opt_state = state_shardings(optimizer, trained, params, mesh, memory_kind)
     return TrainState(whole, params, opt_state, params if with_ema else None)
 
 

@@ -21,7 +21,8 @@ from multimodal.training.state import TrainState, seed_keys, split
 
 
 class StepSettings(NamedTuple):
-    """What all tasks of a run share."""
+    """What all tasks of a run share. `fetched`: where the optimiser's state lies on the devices, if
+    it is elsewhere between the steps."""
 
     optimizer: optax.GradientTransformation
     schedule: Schedule
@@ -32,6 +33,7 @@ class StepSettings(NamedTuple):
     gather: Gather | None = None
     specs: Mapping[str, PartitionSpec] | None = None
     locked: Mapping[str, int] = MappingProxyType({})
+    fetched: optax.OptState | None = None
 
 
 def make_step(
@@ -74,7 +76,10 @@ def make_step(
         loss, metrics, gradient = loss_and_gradient(
             apply, objectives, trained, batch, model_key, s.accumulate, frozen, local
         )
-        updates, opt_state = s.optimizer.update(gradient, state.opt_state, trained)
+        opt_state = state.opt_state
+        if s.fetched is not None:
+            opt_state = jax.device_put(opt_state, s.fetched)
+        updates, opt_state = s.optimizer.update(gradient, opt_state, trained)
         params = optax.apply_updates(trained, updates) | frozen
         params |= {path: jnp.minimum(params[path], m) for path, m in model.largest.items()}
         params |= {path: state.params[path] for path in waiting}
