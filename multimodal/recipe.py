@@ -23,7 +23,7 @@ def resolve(values: dict[str, Any]) -> ConfigDict:
     Each setting then exists, so that `--config.a.b=value` can change it. Raises UserError.
     """
     config = from_dict(Config, values)
-    return ConfigDict(_with_placeholders(config))
+    return ConfigDict(_with_placeholders(config), allow_dotted_keys=True)
 
 
 def parse_arg(arg: str, **defaults: Any) -> ConfigDict:
@@ -90,7 +90,7 @@ def first_change(old: Config, new: Config) -> str | None:
 
 
 # Settings of models, objectives and data that say how something is computed, not what.
-_HOW = {"workers", "max_broken", "keep", "scan", "attention", "form", "chunk"}
+_HOW = {"workers", "max_broken", "keep", "scan", "attention", "form", "chunk", "offload"}
 
 
 def _difference(old: Any, new: Any, where: str) -> str | None:

@@ -78,6 +78,7 @@ MAY = {
     "tasks__pairs__data__max_broken": 0.5,
     "tasks__pairs__objectives__contrastive__form": "chunked",
     "tasks__pairs__objectives__contrastive__chunk": 4,
+    "optimizer__offload": True,
     TOWER + "keep": "inputs",
     TOWER + "scan": False,
     TOWER + "attention": "cudnn",
@@ -113,6 +114,13 @@ def test_a_run_may_not_go_on_with(name):
     for part in name.split("__"):
         old = old[part] if isinstance(old, dict) else getattr(old, part)
     assert told == f"config.{name.replace('__', '.')} was {old!r} and is now {MAY_NOT[name]!r}"
+
+
+def test_records_may_be_chosen_by_a_field_within_their_json():
+    chosen = {"json.skin_tone": (1,)}
+    config = replace(toy_config(), tasks__pairs__data__where=chosen)
+    values = recipe.resolve(to_dict(config))
+    assert recipe.finish(values).tasks["pairs"].data.where == chosen
 
 
 def test_tables_that_come_or_go():
