@@ -185,7 +185,7 @@ def test_published_models_have_names(run):
         (("clip-vit-b32",), "clip-vit-b32: give checkpoint=PATH.*or random=True"),
         (("clip-vit-b32", "RUN"), r"RUN is not clip-vit-b32: config.model.embed=12 there, and 512"),
         (("clip-vit-b33", "RUN"), "no published model 'clip-vit-b33'; did you mean"),
-        (("EMPTY",), "EMPTY.*there is no config.json"),
+        (("EMPTY",), "EMPTY is no model's folder"),
     ],
 )
 def test_what_cannot_be_loaded_is_told(run, tmp_path, arguments, told):
