@@ -2,11 +2,13 @@
 
 A pickle is a program. This reader knows the few functions that a state dict or a TorchScript
 archive is made of, and has stand-ins for them that only note where a tensor lies; a file that
-calls for anything else is refused with the name of it.
+calls for anything else is refused with the name of it. A pickle may also change whatever it is
+handed: that is immutable, or made for it alone.
 """
 
 import collections
 import io
+import operator
 import pickle
 import re
 import struct
@@ -36,9 +38,16 @@ _LISTS = {f"build_{kind}list" for kind in ("int", "double", "bool", "tensor")}  
 
 
 class _Storage(NamedTuple):
-    offset: int  # in the file
-    dtype: np.dtype
+    kind: str  # of `_TYPES`
+    key: str
     count: int
+
+
+class _Tensor(NamedTuple):
+    storage: _Storage
+    start: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
 class _Module:
@@ -69,12 +78,11 @@ def in_pytorch(path: Path) -> Tensors:
             "torch.save, or as safetensors"
         ) from None
     try:
-        tree = _Reader(content, places).load()
+        return _named(_Reader(content, path).load(), places)
     except UserError:
         raise
     except Exception as error:  # a pickle can go wrong in any way
         raise UserError(f"{path} holds a pickle that cannot be read: {error!r}") from None
-    return _named(tree, path)
 
 
 class _Places:
@@ -83,22 +91,18 @@ class _Places:
     def __init__(self, path: Path, members: dict[str, zipfile.ZipInfo]):
         self.path, self._members = path, members
 
-    def storage(self, key: str, dtype: np.dtype, count: int) -> _Storage:
-        member = self._members.get(key)
+    def find(self, tensor: _Tensor) -> Stored:
+        (kind, key, count), start, shape, strides = tensor
+        dtype, member = _TYPES[kind], self._members.get(key)
         if member is None or member.file_size != count * dtype.itemsize:
             raise UserError(f"{self.path}: the storage {key} is not there with {count} entries")
-        return _Storage(offset_in_zip(self.path, member), dtype, count)
-
-    def tensor(
-        self, storage: _Storage, start: int, shape: tuple[int, ...], strides: tuple[int, ...]
-    ) -> Stored:
-        dtype = storage.dtype
         if len(shape) != len(strides) or min((0, start, *shape, *strides)) < 0:
             raise UserError(f"{self.path}: a tensor has shape {shape} and strides {strides}")
-        tensor = Stored(self.path, storage.offset + start * dtype.itemsize, dtype, shape, strides)
-        if start + tensor.span > storage.count:
+        offset = offset_in_zip(self.path, member) + start * dtype.itemsize
+        found = Stored(self.path, offset, dtype, shape, strides)
+        if start + found.span > count:
             raise UserError(f"{self.path}: a tensor of shape {shape} reaches beyond its storage")
-        return tensor
+        return found
 
 
 def offset_in_zip(path: Path, member: zipfile.ZipInfo) -> int:
@@ -119,23 +123,24 @@ def offset_in_zip(path: Path, member: zipfile.ZipInfo) -> int:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, content: bytes, places: _Places):
+    def __init__(self, content: bytes, path: Path):
         super().__init__(io.BytesIO(content))
-        self._places = places
+        self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        # New ones each time: a pickle may set attributes of what it is handed.
+        # Functions and classes are new ones each time: a pickle may set their attributes. Types are
+        # their names: a numpy type could be changed for the whole process.
         match module, name:
             case "collections", "OrderedDict":
                 return collections.OrderedDict
             case "torch._utils", "_rebuild_tensor_v2":
-                return lambda storage, start, shape, strides, *_: self._places.tensor(
-                    _of(_Storage, storage), start, tuple(shape), tuple(strides)
+                return lambda storage, start, shape, strides, *_: _Tensor(
+                    _of(_Storage, storage), operator.index(start), _sizes(shape), _sizes(strides)
                 )
             case "torch._utils", "_rebuild_parameter":
-                return lambda tensor, *_: _of(Stored, tensor)
+                return lambda tensor, *_: _of(_Tensor, tensor)
             case (("torch" | "torch.storage"), _) if name in _TYPES:
-                return _TYPES[name]
+                return name
             case "torch.jit._pickle", _ if name in _LISTS:
                 return lambda items: list(items)
             case "torch.jit._pickle", "restore_type_tag":
@@ -143,15 +148,19 @@ class _Reader(pickle.Unpickler):
         if module.split(".")[0] == "__torch__":
             return type("Module", (_Module,), {})
         raise UserError(
-            f"{self._places.path} wants to run {module}.{name} to be read, which is not among what "
+            f"{self._path} wants to run {module}.{name} to be read, which is not among what "
             "tensors need; nothing of it was run"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, count = pid
-        if kind != "storage":
-            raise UserError(f"{self._places.path}: {kind!r} in the place of a storage")
-        return self._places.storage(str(key), _of(np.dtype, dtype), int(count))
+        what, kind, key, _, count = pid
+        if what != "storage" or kind not in _TYPES:
+            raise UserError(f"{self._path}: {what!r} of {kind!r} in the place of a storage")
+        return _Storage(kind, str(key), int(count))
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    return tuple(map(operator.index, value))
 
 
 def _of(kind: type, value: Any) -> Any:
@@ -160,7 +169,7 @@ def _of(kind: type, value: Any) -> Any:
     return value
 
 
-def _named(tree: Any, path: Path) -> Tensors:
+def _named(tree: Any, places: _Places) -> Tensors:
     """The tensors of a module's attributes, or of a dictionary, of which `state_dict` may be one
     entry among others."""
     if isinstance(tree, dict) and isinstance(tree.get("state_dict"), dict):
@@ -168,8 +177,8 @@ def _named(tree: Any, path: Path) -> Tensors:
     found: Tensors = {}
 
     def walk(value: Any, name: str) -> None:
-        if isinstance(value, Stored):
-            found[name] = value
+        if isinstance(value, _Tensor):
+            found[name] = places.find(value)
         elif isinstance(value, _Module | dict):
             parts = value if isinstance(value, dict) else vars(value)
             for key, part in parts.items():
@@ -177,7 +186,7 @@ def _named(tree: Any, path: Path) -> Tensors:
 
     walk(tree, "")
     if not found:
-        raise UserError(f"{path} holds no tensors by name")
+        raise UserError(f"{places.path} holds no tensors by name")
     if all(name.startswith("module.") for name in found):  # of DistributedDataParallel
         found = {name.removeprefix("module."): tensor for name, tensor in found.items()}
     return found

@@ -116,6 +116,29 @@ def test_what_is_not_tensors_alone_is_refused(tmp_path, content, said):
         in_pytorch(archive(tmp_path / "model.bin", content))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        # A numpy type for extensions takes its size, 64 here, from any who sets its state.
+        b"ctorch\nBFloat16Storage\n(I3\nS'<'\nNNNI64\nI1\nI0\ntb0}.",
+        # A tensor moved into another file; an attribute for the class of dictionaries.
+        b"ctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n"
+        b"I24\ntQI0\n(I24\nt(I1\nttR}S'path'\nS'/etc/hosts'\nsb.",
+        b"ccollections\nOrderedDict\n(N}S'items'\nNstb.",
+    ],
+)
+def test_what_a_pickle_is_handed_it_cannot_change(tmp_path, content):
+    with pytest.raises(UserError, match="cannot be read: "):
+        in_pytorch(archive(tmp_path / "model.bin", content, **{"data/0": bytes(96)}))
+    assert np.dtype(jnp.bfloat16).itemsize == 2
+
+
+def test_a_dictionary_that_holds_itself_is_told(tmp_path):
+    content = b"}q\x00S'again'\nh\x00s."
+    with pytest.raises(UserError, match="model.bin holds a pickle that .*: RecursionError"):
+        in_pytorch(archive(tmp_path / "model.bin", content))
+
+
 def test_older_files_are_refused():
     with pytest.raises(UserError, match="not PyTorch's zip format; .* write it anew"):
         in_pytorch(FILES / "legacy.pt")
