@@ -61,14 +61,15 @@ class Retrieved(NamedTuple):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model with its parameters, preprocessing and tokenizer, ready to be asked.
+    """A model with its parameters, preprocessing and tokenizer, ready to be asked. `tokenizer` is
+    None where the source has none and none was given.
 
     Batches are filled up to the embedder's size, so that each tower is compiled once. Several
     devices share the parameters and the examples.
     """
 
     settings: config.Model
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     embedder: Embedder
 
     @property
@@ -87,8 +88,9 @@ class Pretrained:
         return self._encode("image", images)
 
     def encode_text(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Float32 [texts, embed], of unit length. Raises UserError for a model without texts."""
-        if "text" not in getattr(self.settings, "towers", {}) and self.settings.kind != "coca":
+        """Float32 [texts, embed], of unit length. Raises UserError for a model without texts or
+        without a tokenizer that suits it."""
+        if self._text is None:
             raise UserError(f"a model of kind {self.settings.kind} does not encode texts")
         texts = [texts] if isinstance(texts, str) else list(texts)
         for text in texts:
@@ -159,10 +161,18 @@ class Pretrained:
         logits = cosines * math.exp(scale)
         return _softmax(logits) if bias is None else 1 / (1 + np.exp(-(logits + bias)))
 
+    @property
+    def _text(self) -> config.TextTower | None:
+        """What encodes texts, if anything does."""
+        if isinstance(self.settings, config.CoCa):
+            return self.settings.text
+        return getattr(self.settings, "towers", {}).get("text")
+
     def _check_tokenizer(self) -> None:
-        text = getattr(self.settings, "towers", {}).get("text")
-        size = self.tokenizer.vocab_size
-        if text and (size > text.vocab_size or (text.pooler == "end" and text.end_id >= size)):
+        if self.tokenizer is None:
+            raise UserError("the source has no tokenizer; load(..., tokenizer=FILE)")
+        text, size = self._text, self.tokenizer.vocab_size
+        if size > text.vocab_size or (text.pooler == "end" and text.end_id >= size):
             raise UserError(
                 f"the model has {text.vocab_size} tokens and ends a text with {text.end_id}, but "
                 f"its tokenizer has {size}; give the right one by load(..., tokenizer=FILE)"
@@ -183,7 +193,8 @@ def load(
     `name_or_path`: a published model, such as "clip-vit-b32", whose parameters are those of
     `checkpoint`; or such a checkpoint itself. A checkpoint is a run folder, of which `step` is
     taken, the newest by default, or what `python -m multimodal.convert import` reads. `random`
-    draws the parameters of a published model instead. `tokenizer` replaces the checkpoint's.
+    draws the parameters of a published model instead. `tokenizer` replaces the checkpoint's; where
+    there is neither, texts are refused.
     Raises UserError for an unknown name, a missing checkpoint, or one of another model.
     """
     named = published(str(name_or_path))
@@ -226,7 +237,7 @@ class _Opened(NamedTuple):
     settings: config.Model
     preprocessing: Preprocessing
     model: Model
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     params: Callable[[dict[str, jax.ShapeDtypeStruct]], Params]
 
 
@@ -257,7 +268,7 @@ def _theirs(path: Path) -> _Opened:
             for path, leaf in target.items()
         }
 
-    reader = tokenizer_of(*source.tokenizer, p.pad_id) if source.tokenizer else _bytes()
+    reader = tokenizer_of(*source.tokenizer, p.pad_id) if source.tokenizer else None
     return _Opened(source.model, p, model, reader, params)
 
 
@@ -268,12 +279,7 @@ def _drawn(settings: config.Model, p: Preprocessing) -> _Opened:
         placed = {path: leaf.sharding for path, leaf in target.items()}
         return jax.jit(model.init, out_shardings=placed)(jax.random.key(0))
 
-    return _Opened(settings, p, model, _bytes(), params)
-
-
-def _bytes() -> Tokenizer:
-    """Of a model that comes without a tokenizer; it suits few."""
-    return load_tokenizer("bytes")
+    return _Opened(settings, p, model, None, params)
 
 
 def _check_path(path: Any, checkpoint: Any) -> None:

@@ -1,5 +1,6 @@
 """`multimodal.load`: one call gives a model that can be asked about pictures and texts."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -126,6 +127,28 @@ def test_a_folder_for_others_is_loaded_as_the_run_is(run, model, photos, tmp_pat
     np.testing.assert_allclose(other.encode_text(TEXTS), model.encode_text(TEXTS), **CLOSE)
 
 
+def test_a_source_without_a_tokenizer_reads_no_texts(run, model, photos, tmp_path):
+    _, *parts = run
+    export_model(*parts, tmp_path / "out")
+    for file in tmp_path.glob("out/*token*"):
+        file.unlink()
+    other = multimodal.load(tmp_path / "out", batch_size=8)
+    assert other.tokenizer is None
+    np.testing.assert_allclose(other.encode_image(photos), model.encode_image(photos), **CLOSE)
+    with pytest.raises(UserError, match="the source has no tokenizer; load"):
+        other.classify(photos, ["cat", "dog"])
+    told = multimodal.load(tmp_path / "out", tokenizer=parts[1].tokenizer, batch_size=8)
+    np.testing.assert_allclose(told.encode_text(TEXTS), model.encode_text(TEXTS), **CLOSE)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(model):
+    text = dataclasses.replace(model.settings.towers["text"], vocab_size=500, pooler="last")
+    coca = config.CoCa(model.settings.towers["image"], text, text.transformer)
+    for settings in (config.DualEncoder({"text": text}), coca):
+        with pytest.raises(UserError, match="the model has 500 tokens.*has 548; give the right"):
+            dataclasses.replace(model, settings=settings).encode_text("a")
+
+
 def test_an_adapted_run_is_merged(run, photos, tmp_path):
     _, settings, preprocessing, params = run
     lora = config.Lora((".*/query/kernel",), rank=2)
@@ -201,7 +224,7 @@ def test_parameters_are_drawn_only_when_that_is_asked_for(run, monkeypatch):
     monkeypatch.setattr("multimodal.pretrained.published", lambda _: (settings, preprocessing))
     model = multimodal.load("small", random=True)
     assert model.encode_image(np.zeros((8, 8, 3), np.uint8)).shape == (1, 12)
-    with pytest.raises(UserError, match="tokenizer has 260; give the right one by load"):
+    with pytest.raises(UserError, match="the source has no tokenizer; load"):
         model.encode_text("a")
     told = multimodal.load("small", random=True, tokenizer=preprocessing.tokenizer)
     assert told.encode_text("a").shape == (1, 12)
