@@ -115,8 +115,9 @@ def clip_preprocessing(image_size: int, length: int, tokenizer: str) -> Preproce
 def openai_sizes(tensors: Mapping[str, Any]) -> dict[str, int]:
     """The arguments of OpenAI's constructor, from the shapes of its tensors.
 
-    Raises UserError where they are not those of a CLIP with a ViT, or where nothing says that they
-    are OpenAI's, whose activation is another than open_clip's.
+    Raises UserError where they are not those of a CLIP with a ViT, where nothing says that they are
+    OpenAI's, whose activation is another than open_clip's, and where one that tells a size is
+    missing or of other dimensions.
     """
     if "visual.conv1.weight" not in tensors or "visual.proj" not in tensors:
         raise UserError("the tensors are not those of a CLIP with a ViT: there is no visual.proj")
@@ -126,22 +127,31 @@ def openai_sizes(tensors: Mapping[str, Any]) -> dict[str, int]:
             "quick_gelu, hold a tensor context_length; for others name a folder with the weights "
             "and their open_clip_config.json"
         )
-    width, _, _, patch = tensors["visual.conv1.weight"].shape
-    positions = tensors["visual.positional_embedding"].shape[0] - 1
-    length, text_width = tensors["positional_embedding"].shape
+
+    def shape(name: str, rank: int) -> tuple[int, ...]:
+        if name not in tensors:
+            raise UserError(f"openai_clip weights: {name} is missing")
+        found = tuple(tensors[name].shape)
+        if len(found) != rank:
+            raise UserError(f"openai_clip weights: {name} has shape {found}, not {rank} dimensions")
+        return found
+
+    width, _, _, patch = shape("visual.conv1.weight", 4)
+    positions = shape("visual.positional_embedding", 2)[0] - 1
+    length, text_width = shape("positional_embedding", 2)
 
     def layers(prefix: str) -> int:
         pattern = re.compile(re.escape(prefix) + r"\.resblocks\.(\d+)\.")
         return 1 + max((int(m[1]) for m in map(pattern.match, tensors) if m), default=-1)
 
     return {
-        "embed_dim": tensors["text_projection"].shape[1],
+        "embed_dim": shape("text_projection", 2)[1],
         "image_resolution": math.isqrt(positions) * patch,
         "vision_layers": layers("visual.transformer"),
         "vision_width": width,
         "vision_patch_size": patch,
         "context_length": length,
-        "vocab_size": tensors["token_embedding.weight"].shape[0],
+        "vocab_size": shape("token_embedding.weight", 2)[0],
         "transformer_width": text_width,
         "transformer_heads": text_width // 64,
         "transformer_layers": layers("transformer"),

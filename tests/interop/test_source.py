@@ -230,6 +230,27 @@ def test_a_file_of_openai(tmp_path):
         open_source(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        ("text_projection", None, "is missing"),
+        ("token_embedding.weight", None, "is missing"),
+        ("positional_embedding", None, "is missing"),
+        ("visual.positional_embedding", None, "is missing"),
+        ("positional_embedding", np.zeros(5), r"has shape \(5,\), not 2 dimensions"),
+        ("visual.conv1.weight", np.zeros((64, 48)), r"has shape \(64, 48\), not 4 dimensions"),
+    ],
+)
+def test_a_file_of_openai_whose_sizes_cannot_be_told(tmp_path, name, changed, said):
+    model = build(*SETTINGS["openai_clip"](CONFIGS["openai_clip"] | SIZES), "float32")
+    weights = export_weights("openai_clip", random_params(model))
+    weights |= {"context_length": np.array(5), name: changed}
+    path = tmp_path / "model.safetensors"
+    save_file({name: x for name, x in weights.items() if x is not None}, path)
+    with pytest.raises(UserError, match=f"openai_clip weights: {name} {said}"):
+        open_source(path)
+
+
 SIZES = {"transformer_width": 128, "transformer_heads": 2}  # heads are 64 wide
 
 
