@@ -74,10 +74,15 @@ def origins(layout: str, weights: Mapping[str, Any], model: Model) -> dict[str, 
     """Where each parameter of `model` is among the tensors of a checkpoint in `layout`, by path.
 
     `weights` are arrays, or `tensors.Stored`, of which nothing is read. Raises UserError, naming
-    the tensor, when one is missing, left over, no floating-point numbers or of another shape than
-    the model's, and when the layout has no place for one of the model's parameters.
+    the tensor, when one is missing, left over, there by two names, no floating-point numbers or of
+    another shape than the model's, and when the layout has no place for one of the model's
+    parameters.
     """
     table = _table(layout)
+    for name in weights:
+        today = table.today(name)
+        if today != name and today in weights:
+            raise UserError(f"{layout} weights: {name} is {today} by an older name; both are there")
     weights = {table.today(name): x for name, x in weights.items()}
     shapes = model.shapes()
     expected = jax.eval_shape(functools.partial(_export, layout, table), shapes)

@@ -181,6 +181,11 @@ def test_norms_of_the_first_bert_files():
     assert "bert.encoder.layer.1.output.LayerNorm.gamma" in first
     ours, again = (import_weights(layout, names, model) for names in (theirs, first))
     assert all(np.array_equal(ours[path], again[path]) for path in ours)
+    name = "bert.encoder.layer.1.output.LayerNorm"
+    said = f"{name}.gamma is {name}.weight by an older name; both are there"
+    for names, other in ((first, "weight"), (theirs, "gamma")):
+        with pytest.raises(UserError, match=said):
+            import_weights(layout, names | {f"{name}.{other}": np.zeros(12)}, model)
 
 
 def test_another_kind_of_model_is_refused():
