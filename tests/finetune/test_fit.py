@@ -16,6 +16,7 @@ from tests.finetune.test_start import SMALL, begin, save
 from tests.toy import build, replace
 
 POSITIONS, TOKENS = "towers/image/positions/position", "towers/text/tokens/table"
+COCA = config.CoCa(ImageTower(), TextTower(), config.Transformer())
 
 
 def tables(sizes: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -53,6 +54,7 @@ def test_positions_of_texts_are_resampled_over_their_length():
         (POSITIONS, ImageTower(class_token=True), ImageTower(), (26, 4), (16, 4)),
         (POSITIONS, ImageTower(), TextTower(), (25, 4), (16, 4)),
         ("positions/position", config.Uniter(config.Transformer()), None, (25, 4), (16, 4)),
+        ("positions/position", COCA, COCA, (25, 4), (16, 4)),
     ],
 )
 def test_what_is_no_table_of_positions_is_left(path, now, then, shape, there):
@@ -108,8 +110,7 @@ def test_rows_go_where_their_tokens_are(tokenizers):
 
 def test_columns_of_a_head_go_with_them(tokenizers):
     old, new = tokenizers
-    coca = config.CoCa(ImageTower(), TextTower(), config.Transformer())
-    found = fit.vocabulary("head/kernel", coca, new, old, (3, 9), (3, 8))
+    found = fit.vocabulary("head/kernel", COCA, new, old, (3, 9), (3, 8))
     made = np.asarray(found.change(tables((3, 8)), tables((3, 9), 1)))
     assert (made[:, 7] == tables((3, 8))[:, 4]).all() and (
         made[:, 6] == tables((3, 9), 1)[:, 6]
