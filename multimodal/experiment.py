@@ -199,11 +199,14 @@ class Experiment:
     def _flops(self) -> dict[tuple[str, int], int]:
         shapes, key = self.model.shapes(), jax.eval_shape(lambda: jax.random.key(0))
         trained, frozen = split(shapes, self.trained)
+        # Kernels of attention compute whole tiles, and the scores more than once.
+        plain = settings.with_stacks(self.config.model, attention="xla")
+        model = _model(dataclasses.replace(self.config, model=plain))
 
         def losses(trained, frozen, average, batch, key, objectives):  # noqa: ANN001, ANN202
             batch = prepare(objectives, batch, key)
-            taught, constants = teach(self.model, objectives, average, batch, 1)
-            outputs = self.model.bind(trained | frozen)(batch, key) | constants
+            taught, constants = teach(model, objectives, average, batch, 1)
+            outputs = model.bind(trained | frozen)(batch, key) | constants
             return [o.loss(outputs, batch | taught, batch | taught)[0] for o in objectives.values()]
 
         def asked(task: Task, batch: dict[str, Any]) -> int:
@@ -235,10 +238,9 @@ def build(
         tokenizer = load_tokenizer(config.preprocessing.tokenizer, config.preprocessing.pad_id)
     _check_mesh(config, mesh)
     _check_vocabulary(config.model, tokenizer)
-    model = build_model(config.model, config.preprocessing, config.dtype)
-    rules = config.optimizer
+    model, rules = _model(config), config.optimizer
     if config.lora is not None:
-        model, rules = lora.adapt(model, config.lora), lora.frozen_otherwise(rules)
+        rules = lora.frozen_otherwise(rules)
     shapes = model.shapes()
     paths = trainable(rules, shapes, model.stacked)
     trained, _ = split(shapes, paths)
@@ -295,6 +297,11 @@ def build(
     experiment = Experiment(config, mesh, model, tokenizer, tasks, init, placed, paths)
     _check_reads(config, experiment)
     return experiment
+
+
+def _model(config: Config) -> Model:
+    model = build_model(config.model, config.preprocessing, config.dtype)
+    return model if config.lora is None else lora.adapt(model, config.lora)
 
 
 def data_dir(config: Config) -> str:

@@ -57,6 +57,6 @@ from multimodal.config.objective import (
     Objective,
     SelfDistillation,
 )
-from multimodal.config.run import Config, Start, Task, parts
+from multimodal.config.run import Config, Start, Task, parts, with_stacks
 from multimodal.config.training import Checkpoints, Lora, MeshShape, Optimizer, Rule
 from multimodal.schema import from_dict, to_dict

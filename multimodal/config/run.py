@@ -1,11 +1,11 @@
 """The settings of a whole run."""
 
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, Literal
 
 from multimodal.config.data import Data
 from multimodal.config.evaluator import Evaluator
-from multimodal.config.model import Model
+from multimodal.config.model import Model, Transformer
 from multimodal.config.objective import Objective
 from multimodal.config.training import Checkpoints, Lora, MeshShape, Optimizer
 from multimodal.preprocessing import Preprocessing
@@ -72,6 +72,18 @@ class Config:
     data_dir: str = ""
     start: Start | None = None
     lora: Lora | None = None
+
+
+def with_stacks(part: Any, **changes: Any) -> Any:
+    """A model's settings with these changes to every Transformer in it."""
+    if isinstance(part, Transformer):
+        return replace(part, **changes)
+    if isinstance(part, dict):
+        return {name: with_stacks(inner, **changes) for name, inner in part.items()}
+    if is_dataclass(part):
+        inner = {name: with_stacks(value, **changes) for name, value in vars(part).items()}
+        return replace(part, **inner)
+    return part
 
 
 def parts(part: Any, path: str = "config.model") -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from multimodal.config import Config, Keep, MeshShape, Transformer, parts
+from multimodal.config import Config, Keep, MeshShape, Transformer, parts, with_stacks
 from multimodal.errors import UserError
 from multimodal.parallel.mesh import AXES, axis_sizes
 from multimodal.planning.plan import Assumptions, Plan, plan
@@ -32,7 +32,9 @@ class Choice:
 
     def of(self, config: Config) -> Config:
         layout = {name: getattr(self, name) for name in ("mesh", "accumulate", "gather")}
-        return dataclasses.replace(config, model=_keeping(config.model, self.keep), **layout)
+        return dataclasses.replace(
+            config, model=with_stacks(config.model, keep=self.keep), **layout
+        )
 
     def __str__(self) -> str:
         mesh = [f"{axis} {n}" for axis, n in dataclasses.asdict(self.mesh).items() if n != 1]
@@ -164,15 +166,3 @@ def _resharded(choice: Choice, factor: float) -> Choice | None:
     return dataclasses.replace(
         choice, mesh=dataclasses.replace(m, data=both // fsdp * m.slices, fsdp=fsdp)
     )
-
-
-def _keeping(part: Any, keep: str) -> Any:
-    if isinstance(part, Transformer):
-        return dataclasses.replace(part, keep=keep)
-    if isinstance(part, dict):
-        return {name: _keeping(inner, keep) for name, inner in part.items()}
-    if dataclasses.is_dataclass(part):
-        return dataclasses.replace(
-            part, **{name: _keeping(inner, keep) for name, inner in vars(part).items()}
-        )
-    return part

@@ -10,6 +10,8 @@ from multimodal import zoo
 from multimodal.config import DualEncoder, from_dict
 from multimodal.models.build import build as build_model
 from multimodal.parallel.mesh import make_mesh
+from multimodal.parallel.topology import tpu_devices
+from multimodal.planning import plan
 from multimodal.preprocessing import Preprocessing
 from multimodal.training.flops import count_flops, training_flops
 from tests.toy import build, replace, toy_config
@@ -128,6 +130,18 @@ def test_a_dual_encoder_equals_the_closed_form(scan):
     logits = 2 * settings.batch_size * embed  # of one example with the whole batch
     example = image + text + 2 * 2 * width * embed + logits
     assert run.model_flops() == 3 * settings.batch_size * example
+
+
+def test_what_a_run_needs_does_not_depend_on_the_kernel_of_attention():
+    """A kernel computes whole tiles, of which a toy's few tokens fill a corner."""
+    plain, tiled = (
+        plan.build(
+            replace(toy_config(), model__towers__text__transformer__attention=kernel),
+            tpu_devices("v5e:2x2"),
+        )
+        for kernel in ("xla", "splash")
+    )
+    assert tiled.model_flops() == plain.model_flops()
 
 
 def test_agrees_with_the_compiler_on_an_unrolled_model():
