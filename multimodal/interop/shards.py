@@ -27,7 +27,11 @@ def save_weights(
     if count == 1:
         names = [f"{name}.safetensors"]
     for file, group in zip(names, groups, strict=True):
-        save_file(group, folder / file, metadata={"format": "pt"})
+        path = folder / file
+        path.touch()
+        mode = path.stat().st_mode  # others may read it as they may its neighbours
+        save_file(group, path, metadata={"format": "pt"})
+        path.chmod(mode)
     if count > 1:
         index = {
             "metadata": {"total_size": sum(x.nbytes for x in tensors.values())},

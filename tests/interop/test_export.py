@@ -37,6 +37,7 @@ def test_a_folder_holds_the_model_and_nothing_else(tmp_path, kind):
     assert back.keys() == params.keys()
     for path in params:
         np.testing.assert_array_equal(back[path], params[path], err_msg=path)
+    assert len({file.stat().st_mode for file in out.iterdir()}) == 1, "readers of one read all"
     texts = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
     pictures = {"preprocessor_config.json"}
     wanted = {"config.json", "model.safetensors"}
