@@ -74,6 +74,8 @@ def restore(workdir: Path, step: int | None = None) -> tuple[Experiment, Params,
         saved.config,
         preprocessing=saved.preprocessing,
         lora=None,
+        # A rule may name what was merged.
+        optimizer=dataclasses.replace(saved.config.optimizer, rules=()),
         tasks={},  # nor is a teacher needed any more
         # Whatever devices there are now, with the parameters split over them; no step is taken.
         mesh=MeshShape(data=1, fsdp=-1),

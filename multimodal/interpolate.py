@@ -113,7 +113,10 @@ def _check_meaning(start: Experiment, end: Experiment, *told: str) -> None:
 
 def _save(experiment: Experiment, workdir: Path, params: Params, step: int) -> None:
     """A run folder of a model: what the run in `workdir` is, at its last step."""
-    config = dataclasses.replace(open_saved(workdir).config, lora=None, start=None)
+    config = dataclasses.replace(open_saved(workdir).config, start=None)
+    if config.lora is not None:  # rules may name what is merged
+        optimizer = dataclasses.replace(config.optimizer, rules=())
+        config = dataclasses.replace(config, lora=None, optimizer=optimizer)
     out = Path(FLAGS.out)
     checkpoints = Checkpoints(out / "checkpoints", config.checkpoints)
     files = dict([experiment.tokenizer.file] if experiment.tokenizer.file else [])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from multimodal import config, interpolate
 from multimodal.checkpoint.saved import open_saved
-from multimodal.config import Lora, Start
+from multimodal.config import Lora, Rule, Start
 from multimodal.errors import UserError
 from multimodal.evaluate import restore
 from multimodal.finetune.interpolation import check_same, curve
@@ -69,7 +69,8 @@ def runs(tmp_path_factory):
     rng, found = np.random.default_rng(0), {}
     for name, lora in (("before", None), ("after", Lora(("towers/.*/kernel",), rank=2))):
         start = Start(str(folder / "before")) if lora else None
-        run = build(changed(settings, lora=lora, start=start))
+        rules = (Rule("lora/towers/text/.*", 0.5),) if lora else ()
+        run = build(replace(changed(settings, lora=lora, start=start), optimizer__rules=rules))
         shapes = run.model.shapes()
         params = {path: rng.normal(0, 0.2, x.shape).astype("f4") for path, x in shapes.items()}
         (folder / name).mkdir()
@@ -117,6 +118,7 @@ def test_the_model_at_one_point_is_a_run_of_its_own(runs, command, tmp_path):
     command(workdir=folder / "after", alphas="0.25", out=str(tmp_path / "mixed"))
     saved = open_saved(tmp_path / "mixed")
     assert saved.config.lora is None and saved.config.start is None and saved.step == 5
+    restore(tmp_path / "mixed")  # nor has it rules for what was merged
     for path, x in saved.params().items():
         wanted = 0.75 * found["before"][path] + 0.25 * found["after"][path]
         np.testing.assert_allclose(x, wanted, atol=1e-6, err_msg=path)
