@@ -1,15 +1,17 @@
 """A checkpoint as a model to use: its settings, what it needs of its input, its parameters."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
-from multimodal.checkpoint.adapted import merge
+from multimodal.checkpoint.adapted import PREFIX, added, merge
 from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.checkpoint.locate import locate
-from multimodal.config import Config, from_dict
+from multimodal.config import Config, Lora, from_dict
+from multimodal.parallel.rules import replicated
 from multimodal.preprocessing import Preprocessing
 
 
@@ -26,10 +28,25 @@ class Saved(NamedTuple):
         was trained as low-rank updates is merged."""
         if self.config.lora is None:
             return self.checkpoints.restore_params(self.step, target)
-        merged = merge(self.checkpoints.restore_params(self.step), self.config.lora)
         if target is None:
-            return merged
-        return {path: jax.device_put(merged[path], x.sharding) for path, x in target.items()}
+            return merge(self.checkpoints.restore_params(self.step), self.config.lora)
+        return self._merged(target, self.config.lora)
+
+    def _merged(self, target: dict[str, jax.ShapeDtypeStruct], lora: Lora) -> dict[str, jax.Array]:
+        """Kernels split as `target` says, one after the other; only A and B are whole anywhere."""
+        mesh = next(iter(target.values())).sharding.mesh
+        updates = {
+            path: jax.ShapeDtypeStruct(shape, dtype, sharding=replicated(mesh))
+            for name, (shape, dtype) in self.checkpoints.tensors(self.step).items()
+            if (path := name.partition("/")[2]).startswith(PREFIX)
+        }
+        params = self.checkpoints.restore_params(self.step, target | updates)
+        for path, x in target.items():
+            if f"{PREFIX}{path}/a" in updates:
+                a, b = (params.pop(f"{PREFIX}{path}/{name}") for name in "ab")
+                add = jax.jit(partial(added, settings=lora), out_shardings=x.sharding)
+                params[path] = add(params[path], a, b)
+        return params
 
 
 def open_saved(path: Path, step: int | None = None) -> Saved:

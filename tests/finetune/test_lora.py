@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from multimodal import config
+from multimodal.checkpoint.bundle import Checkpoints
 from multimodal.config import Lora, Rule
 from multimodal.errors import UserError
 from multimodal.evaluate import restore
@@ -109,6 +110,27 @@ def test_a_checkpoint_is_restored_as_a_plain_model(run, trained, tmp_path):
     for tower in ("image", "text"):
         np.testing.assert_allclose(ours[tower], theirs[tower], atol=1e-6)
         assert np.abs(base[tower] - theirs[tower]).max() > 1e-3
+
+
+def test_no_device_reads_a_whole_kernel(run, trained, tmp_path, monkeypatch):
+    asked = {}
+    read = Checkpoints.restore_params
+
+    def restored(self, step, target=None, ema=None):
+        asked.update(target or {})
+        return read(self, step, target, ema)
+
+    monkeypatch.setattr(Checkpoints, "restore_params", restored)
+    save(tmp_path, run, {"params": trained[1].params})
+    experiment, merged, _ = restore(tmp_path)
+    split = 0
+    for path, x in experiment.abstract_state.params.items():
+        assert asked[path].sharding == merged[path].sharding == x.sharding, path
+        split += not x.sharding.is_fully_replicated
+    assert split > 10 and f"lora/{UP}/a" in asked
+    wanted = lora.merge(trained[1].params, SETTINGS)
+    for path, x in wanted.items():
+        np.testing.assert_allclose(merged[path], x, atol=1e-6, err_msg=path)
 
 
 def test_on_a_mesh_it_is_the_same(trained):
