@@ -21,7 +21,6 @@ from multimodal.evaluation.classes import class_embeddings
 from multimodal.evaluation.embed import Embedder
 from multimodal.evaluation.prompts import prompt
 from multimodal.evaluation.ranking import top
-from multimodal.finetune.lora import merge
 from multimodal.interop.config_json import differences
 from multimodal.interop.convert import origins
 from multimodal.interop.export import for_inference
@@ -245,15 +244,7 @@ def _own(path: Path, step: int | None) -> _Opened:
     saved = open_saved(path, step)
     p, settings = saved.preprocessing, saved.config.model
     model = build(settings, p, saved.config.dtype)
-    reader, lora = load_tokenizer(p.tokenizer, p.pad_id), saved.config.lora
-    if lora is None:
-        return _Opened(settings, p, model, reader, saved.params)
-
-    def merged(target: dict[str, jax.ShapeDtypeStruct]) -> Params:
-        plain = merge(saved.params(), lora)
-        return {path: jax.device_put(plain[path], x.sharding) for path, x in target.items()}
-
-    return _Opened(settings, p, model, reader, merged)
+    return _Opened(settings, p, model, load_tokenizer(p.tokenizer, p.pad_id), saved.params)
 
 
 def _theirs(path: Path) -> _Opened:
