@@ -23,7 +23,6 @@ from multimodal.command import join, run, workdir_from_flags
 from multimodal.config import Config, MeshShape, parts, to_dict
 from multimodal.data.tokenizers import Tokenizer, load_tokenizer, tokenizer_of
 from multimodal.errors import UserError
-from multimodal.finetune.lora import merge
 from multimodal.interop.comparison import compare, missing_packages
 from multimodal.interop.convert import Origin, origins
 from multimodal.interop.export import TARGETS, export_model
@@ -81,8 +80,8 @@ def _export() -> None:
     saved = open_saved(workdir, FLAGS.step)
     model, preprocessing = saved.config.model, saved.preprocessing
     params = saved.params()
-    if saved.config.lora is not None:
-        params = merge(params, saved.config.lora)
+    if not processes.is_main():  # all take part in reading, one writes
+        return
     classes = _class_names(saved.config)
     exported = export_model(model, preprocessing, params, out, to=to, classes=classes)
     card = model_card(

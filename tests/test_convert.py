@@ -3,12 +3,13 @@
 import json
 import re
 import socket
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from multimodal import config
+from multimodal import config, convert
 from multimodal.convert import import_checkpoint, main
 from multimodal.errors import UserError
 from multimodal.evaluate import restore
@@ -162,6 +163,18 @@ def test_two_processes_read_a_part_each(imported, tmp_path):
     _, wanted, _ = restore(imported)
     for path, x in wanted.items():
         np.testing.assert_array_equal(params[path], x, err_msg=path)
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_one_process_writes_the_export(writes, imported, tmp_path, monkeypatch):
+    flags = SimpleNamespace(to="hf", out=str(tmp_path / "out"), step=None)
+    monkeypatch.setattr(convert, "FLAGS", flags)
+    monkeypatch.setattr(convert, "join", lambda: None)
+    monkeypatch.setattr(convert, "workdir_from_flags", lambda: imported)
+    monkeypatch.setattr(convert, "missing_packages", lambda _: ["torch"])
+    monkeypatch.setattr(convert, "processes", SimpleNamespace(is_main=lambda: writes))
+    convert.main("export", [])
+    assert (tmp_path / "out" / "README.md").exists() == (tmp_path / "out").exists() == writes
 
 
 def test_a_part_of_a_parameter_is_that_part():
