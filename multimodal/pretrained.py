@@ -24,6 +24,7 @@ from multimodal.evaluation.ranking import top
 from multimodal.interop.config_json import differences
 from multimodal.interop.convert import origins
 from multimodal.interop.export import for_inference
+from multimodal.interop.hub import fetch, is_hub_name
 from multimodal.interop.source import open_source
 from multimodal.models.build import Model, Params, build
 from multimodal.parallel.mesh import make_mesh
@@ -191,7 +192,8 @@ def load(
 
     `name_or_path`: a published model, such as "clip-vit-b32", whose parameters are those of
     `checkpoint`; or such a checkpoint itself. A checkpoint is a run folder, of which `step` is
-    taken, the newest by default, or what `python -m multimodal.convert import` reads. `random`
+    taken, the newest by default, or what `python -m multimodal.convert import` reads: a folder, a
+    file, or OWNER/NAME of the hub, which have no steps. `random`
     draws the parameters of a published model instead. `tokenizer` replaces the checkpoint's; where
     there is neither, texts are refused.
     Raises UserError for an unknown name, a missing checkpoint, or one of another model.
@@ -207,12 +209,8 @@ def load(
         )
     if checkpoint is None:
         opened = _drawn(*named)
-    elif (path := Path(checkpoint).expanduser().absolute()).name.isdecimal() or (
-        path / "checkpoints"
-    ).is_dir():
-        opened = _own(path, step)
     else:
-        opened = _theirs(path)
+        opened = _opened(checkpoint, step)
     if named and checkpoint:
         _check_name(str(name_or_path), named[0], opened.settings, checkpoint)
     mesh = make_mesh({"data": 1, "fsdp": -1})
@@ -238,6 +236,15 @@ class _Opened(NamedTuple):
     model: Model
     tokenizer: Tokenizer | None
     params: Callable[[dict[str, jax.ShapeDtypeStruct]], Params]
+
+
+def _opened(checkpoint: str | Path, step: int | None) -> _Opened:
+    path = Path(checkpoint).expanduser().absolute()
+    if path.name.isdecimal() or (path / "checkpoints").is_dir():
+        return _own(path, step)
+    if step is not None:
+        raise UserError(f"step={step} is of a run folder, and {checkpoint} is none; leave it out")
+    return _theirs(fetch(str(checkpoint)) if is_hub_name(str(checkpoint)) else path)
 
 
 def _own(path: Path, step: int | None) -> _Opened:
@@ -276,7 +283,7 @@ def _drawn(settings: config.Model, p: Preprocessing) -> _Opened:
 def _check_path(path: Any, checkpoint: Any) -> None:
     if checkpoint is not None:
         raise UserError(f"no published model {str(path)!r}{nearest(path, names())}")
-    if not Path(path).expanduser().exists():
+    if not Path(path).expanduser().exists() and not is_hub_name(str(path)):
         raise UserError(
             f"{str(path)!r} is neither a folder nor a published model{nearest(path, names())}"
         )

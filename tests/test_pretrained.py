@@ -127,6 +127,20 @@ def test_a_folder_for_others_is_loaded_as_the_run_is(run, model, photos, tmp_pat
     np.testing.assert_allclose(other.encode_text(TEXTS), model.encode_text(TEXTS), **CLOSE)
 
 
+def test_a_name_on_the_hub_is_fetched(run, photos, tmp_path, monkeypatch):
+    _, *parts = run
+    export_model(*parts, tmp_path / "out")
+    monkeypatch.setattr("multimodal.pretrained.fetch", {"owner/small": tmp_path / "out"}.get)
+    monkeypatch.setattr(
+        "multimodal.pretrained.published",
+        lambda name: parts[:2] if name == "small" else None,
+    )
+    for arguments in (("owner/small",), ("small", "owner/small")):
+        assert multimodal.load(*arguments).settings.embed == parts[0].embed
+    with pytest.raises(UserError, match="step=7 is of a run folder, and owner/small is none"):
+        multimodal.load("owner/small", step=7)
+
+
 def test_a_source_without_a_tokenizer_reads_no_texts(run, model, photos, tmp_path):
     _, *parts = run
     export_model(*parts, tmp_path / "out")
