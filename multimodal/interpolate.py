@@ -26,6 +26,7 @@ from multimodal.finetune.agreement import Meaning, disagreements
 from multimodal.finetune.interpolation import check_same, curve, interpolate
 from multimodal.models.build import Params
 from multimodal.parallel import processes
+from multimodal.report.details import save_facts
 from multimodal.report.table import is_share, results_table
 from multimodal.schema import nearest
 
@@ -54,7 +55,8 @@ def main(argv: list[str]) -> None:
     if FLAGS.out:
         with jax.set_mesh(end.mesh):
             mixed = interpolate(original, fine_tuned, alphas[0])
-        _save(end, workdir, mixed, last)
+        told = f"interpolated by {alphas[0]:g} from {other} to {workdir}"
+        _save(end, workdir, mixed, last, told)
         return
     rows = []
     for alpha in alphas:
@@ -111,8 +113,9 @@ def _check_meaning(start: Experiment, end: Experiment, *told: str) -> None:
         )
 
 
-def _save(experiment: Experiment, workdir: Path, params: Params, step: int) -> None:
-    """A run folder of a model: what the run in `workdir` is, at its last step."""
+def _save(experiment: Experiment, workdir: Path, params: Params, step: int, told: str) -> None:
+    """A run folder of a model: what the run in `workdir` is, at its last step; `told` is of what it
+    was made, for pages and cards."""
     config = dataclasses.replace(open_saved(workdir).config, start=None)
     if config.lora is not None:  # rules may name what is merged
         optimizer = dataclasses.replace(config.optimizer, rules=())
@@ -128,6 +131,7 @@ def _save(experiment: Experiment, workdir: Path, params: Params, step: int) -> N
         for name, content in files.items():
             (out / name).write_bytes(content)
         (out / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n")
+        save_facts(out, {"interpolated": told})
         print(f"run folder: {out}")
 
 

@@ -23,7 +23,7 @@ def model_card(config: Config, step: int, workdir: Path, library: str, usage: st
     """Markdown with the front matter that the hub reads.
 
     `library` loads the folder, `usage` says how. Figures are those that the run measured at `step`;
-    what was not recorded is said so.
+    what was not recorded is said so. A run without tasks was imported: it has no recipe.
     """
     facts = load(workdir)["facts"]
     head = {
@@ -31,8 +31,28 @@ def model_card(config: Config, step: int, workdir: Path, library: str, usage: st
         "pipeline_tag": _TASKS.get(config.model.kind, "feature-extraction"),
         "tags": ["multimodal", config.model.kind],
     }
+    made = (
+        "trained with multimodal"
+        if config.tasks
+        else f"imported from {config.name}, not trained here"
+    )
+    made += ", " + facts["interpolated"] if "interpolated" in facts else ""
+    sections = [
+        "---\n" + "".join(f"{name}: {json.dumps(value)}\n" for name, value in head.items()) + "---",
+        f"# {config.name}",
+        f"A model of kind `{config.model.kind}`, {made} and exported after step {step:,}.",
+        "## Use\n\n" + usage.strip(),
+        "## Data\n\n" + _data(config),
+        "## Recipe\n\n" + _recipe(config, step, facts) if config.tasks else "",
+        "## Results\n\n" + _results(workdir, step),
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _recipe(config: Config, step: int, facts: dict[str, str]) -> str:
     optimizer = config.optimizer
-    recipe = {
+    began = config.start.checkpoint if config.start else "random parameters"
+    rows = {
         "name": config.name,
         "steps": f"{step:,} of {config.steps:,}",
         "batch size": f"{config.batch_size:,}",
@@ -40,23 +60,13 @@ def model_card(config: Config, step: int, workdir: Path, library: str, usage: st
         "dtype": config.dtype,
         "moving average": f"{config.ema:g}" if config.ema is not None else "none",
         "seed": str(config.seed),
-        "began with": config.start.checkpoint if config.start else "random parameters",
+        "began with": facts.get("interpolated", began),
         "parameters": facts.get("parameters", "not recorded"),
         "devices": facts.get("devices", "not recorded"),
         "versions": facts.get("versions", "not recorded"),
         "commit": facts.get("commit", "not recorded"),
     }
-    sections = [
-        "---\n" + "".join(f"{name}: {json.dumps(value)}\n" for name, value in head.items()) + "---",
-        f"# {config.name}",
-        f"A model of kind `{config.model.kind}`, trained with multimodal and exported after step "
-        f"{step:,}.",
-        "## Use\n\n" + usage.strip(),
-        "## Data\n\n" + _data(config),
-        "## Recipe\n\n" + _table(("setting", "value"), recipe.items()),
-        "## Results\n\n" + _results(workdir, step),
-    ]
-    return "\n\n".join(sections) + "\n"
+    return _table(("setting", "value"), rows.items())
 
 
 def _data(config: Config) -> str:

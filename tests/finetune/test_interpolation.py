@@ -17,6 +17,7 @@ from multimodal.errors import UserError
 from multimodal.evaluate import restore
 from multimodal.finetune.interpolation import check_same, curve
 from multimodal.finetune.interpolation import interpolate as between
+from multimodal.report.details import load
 from tests.finetune.test_start import SMALL, save
 from tests.toy import build, replace
 
@@ -118,6 +119,8 @@ def test_the_model_at_one_point_is_a_run_of_its_own(runs, command, tmp_path):
     command(workdir=folder / "after", alphas="0.25", out=str(tmp_path / "mixed"))
     saved = open_saved(tmp_path / "mixed")
     assert saved.config.lora is None and saved.config.start is None and saved.step == 5
+    told = f"interpolated by 0.25 from {folder / 'before'} to {folder / 'after'}"
+    assert load(tmp_path / "mixed")["facts"] == {"interpolated": told}
     restore(tmp_path / "mixed")  # nor has it rules for what was merged
     for path, x in saved.params().items():
         wanted = 0.75 * found["before"][path] + 0.25 * found["after"][path]

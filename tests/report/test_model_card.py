@@ -40,7 +40,23 @@ def test_a_card_states_data_recipe_commit_and_results(tmp_path):
 
 
 def test_what_was_not_recorded_is_said_so(tmp_path):
-    card = model_card(replace(toy_config(), tasks={}), 5, tmp_path, "transformers", "")
-    assert "| commit | not recorded |" in card
+    card = model_card(toy_config(), 5, tmp_path, "transformers", "")
+    assert "| commit | not recorded |" in card and "| began with | random parameters |" in card
     assert "The run measured nothing at step 5." in card
+
+
+def test_what_was_imported_was_not_trained_here(tmp_path):
+    config = replace(toy_config(), tasks={}, name="clip-vit-base-patch32")
+    card = model_card(config, 0, tmp_path, "transformers", "")
+    assert ", imported from clip-vit-base-patch32, not trained here and exported" in card
     assert "## Data\n\nNot recorded." in card
+    for wrong in ("trained with", "Recipe", "random parameters", "batch size", "optimiser"):
+        assert wrong not in card
+
+
+def test_a_mixed_model_says_of_what(tmp_path):
+    told = "interpolated by 0.25 from runs/before to runs/after"
+    save_facts(tmp_path, {"interpolated": told})
+    card = model_card(toy_config(), 5, tmp_path, "transformers", "")
+    assert f"trained with multimodal, {told} and exported after step 5." in card
+    assert f"| began with | {told} |" in card and "random parameters" not in card
