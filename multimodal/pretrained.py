@@ -84,7 +84,8 @@ class Pretrained:
     def encode_image(self, images: Picture | Sequence[Picture] | np.ndarray) -> np.ndarray:
         """Float32 [pictures, embed], of unit length: one picture or several, uint8 arrays [height,
         width, 3] or [pictures, height, width, 3], files, or PIL images. A classifier's are what its
-        head reads, as they are. Raises UserError, naming a picture that cannot be read."""
+        head reads, as they are; of an imported ViT they are the logits of its head, of unit length.
+        Raises UserError, naming a picture that cannot be read."""
         return self._encode("image", images)
 
     def encode_text(self, texts: str | Sequence[str]) -> np.ndarray:
@@ -120,6 +121,11 @@ class Pretrained:
                 )
             logits = self._encode("class_logits", images).astype(np.float64)
             scores = _softmax(logits)
+        elif isinstance(self.settings, config.DualEncoder) and self._text is None:
+            raise UserError(
+                f"classify: a model of kind {self.settings.kind} without texts has no classes to "
+                "name; encode_image gives what it makes of a picture"
+            )
         else:
             for template in templates:
                 if "{}" not in template and "{c}" not in template:

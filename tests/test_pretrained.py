@@ -205,6 +205,13 @@ def test_a_classifier_has_classes_of_its_own(tmp_path, photos):
         model.classify(photos, ["a", "b"])
 
 
+def test_an_imported_vit_has_no_classes_to_name(tmp_path, photos):
+    model = multimodal.load(save_run(tmp_path, *small("vit")))
+    np.testing.assert_allclose(np.linalg.norm(model.encode_image(photos), axis=1), 1, atol=1e-5)
+    with pytest.raises(UserError, match="classify: a model of kind dual_encoder without texts"):
+        model.classify(photos, list("abcde"))
+
+
 def test_published_models_have_names(run):
     assert {"clip-vit-b-32", "siglip-so400m-14-384", "siglip2-b-16-256", "coca-base"} <= set(
         names()
