@@ -362,9 +362,14 @@ def _pixels(picture: Any, number: int) -> np.ndarray:
 
 
 def _temperature(params: Params) -> tuple[float, float | None]:
-    found = {path.rsplit("/", 1)[-1]: x for path, x in params.items() if "temperature/" in path}
-    bias = found.get("bias")
-    return float(found["scale"]), None if bias is None else float(bias)
+    """Log of the scale, and the bias, by which pictures are compared with texts; CoCa has no other
+    pair, and no name for it."""
+    for pair in ("image-text", "text-image", ""):
+        path = f"temperature/{pair}".rstrip("/")
+        if f"{path}/scale" in params:
+            bias = params.get(f"{path}/bias")
+            return float(params[f"{path}/scale"]), None if bias is None else float(bias)
+    raise UserError("classify: the model was not trained to compare images with texts")
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from multimodal.errors import UserError
 from multimodal.finetune.lora import adapt
 from multimodal.interop.export import export_model
 from multimodal.models.build import build
-from multimodal.pretrained import names, published
+from multimodal.pretrained import _temperature, names, published
 from tests.interop.models import clip_tokenizer, random_params, save_run, small
 from tests.toy import replace
 
@@ -74,6 +74,16 @@ def test_embeddings_are_the_models_own(run, model, photos):
     assert best.images.shape == (3, 2) and best.texts.shape == (11, 2)
     for t in range(3):
         assert cosines[best.images[t, 0], t] == pytest.approx(cosines[:, t].max(), abs=1e-5)
+
+
+def test_the_temperature_is_that_of_pictures_and_texts():
+    several = {f"temperature/{pair}/scale": x for pair, x in
+               (("audio-image", 1.0), ("image-text", 2.0), ("text-audio", 3.0))}  # fmt: skip
+    assert _temperature(several | {"temperature/text-audio/bias": -9.0}) == (2.0, None)
+    assert _temperature(several | {"temperature/image-text/bias": -1.0}) == (2.0, -1.0)
+    assert _temperature({"temperature/scale": 4.0}) == (4.0, None)  # CoCa
+    with pytest.raises(UserError, match="not trained to compare images with texts"):
+        _temperature({"temperature/audio-image/scale": 1.0})
 
 
 def test_templates_are_averaged(model, photos):
