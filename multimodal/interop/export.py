@@ -78,7 +78,7 @@ def export_model(
         files["preprocessor_config.json"] = _json(processor)
     if layout != "huggingface_vit":
         tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
-        special = special_ids(tokenizer, preprocessing)
+        special = special_ids(tokenizer)
         files |= tokenizer_files(layout, tokenizer, preprocessing)
     if to == "hf":
         files["config.json"] = _json(config_json(layout, model, special, classes))

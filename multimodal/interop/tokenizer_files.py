@@ -47,7 +47,7 @@ def tokenizer_files(
         )
     content = json.dumps(table, ensure_ascii=False, indent=2).encode()
     _check_ids(content, tokenizer, p)
-    special = _special(table, tokenizer, p)
+    special = _special(table, tokenizer)
     names = ["input_ids"]
     if layout == "huggingface_bert":
         names.append("token_type_ids")
@@ -66,10 +66,9 @@ def tokenizer_files(
     return {"tokenizer.json": content} | _json_files(settings, special)
 
 
-def special_ids(tokenizer: Tokenizer, p: Preprocessing) -> dict[str, int | None]:
+def special_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
     """The same for config.json; None for a token that the vocabulary does not have."""
-    pad = tokenizer.pad_id if p.pad_id is None else p.pad_id
-    ids = {"bos": tokenizer.start_id, "eos": tokenizer.end_id, "pad": pad}
+    ids = {"bos": tokenizer.start_id, "eos": tokenizer.end_id, "pad": tokenizer.pad_id}
     return {f"{name}_token_id": None if i < 0 else i for name, i in ids.items()}
 
 
@@ -82,11 +81,10 @@ def _siglip_files(tokenizer: SentencePieceTokenizer, p: Preprocessing) -> dict[s
                 f"reads a SentencePiece .model, has {value}, so the model is not exported"
             )
     piece = dict(enumerate(_pieces(tokenizer)))
-    pad = tokenizer.pad_id if p.pad_id is None else p.pad_id
     special = {
         "eos_token": piece[tokenizer.end_id],
         "unk_token": piece[tokenizer.unknown_id],
-        "pad_token": piece[pad],
+        "pad_token": piece[tokenizer.pad_id],
     }
     settings = {
         "tokenizer_class": "SiglipTokenizer",
@@ -156,13 +154,13 @@ def _template(table: Table, tokenizer: Tokenizer, start: bool, end: bool) -> Tab
     }
 
 
-def _special(table: Table, tokenizer: Tokenizer, p: Preprocessing) -> dict[str, str]:
+def _special(table: Table, tokenizer: Tokenizer) -> dict[str, str]:
     """The names that transformers gives special tokens."""
     tokens = _tokens(table)
     roles = {
         "bos_token": tokenizer.start_id,
         "eos_token": tokenizer.end_id,
-        "pad_token": tokenizer.pad_id if p.pad_id is None else p.pad_id,
+        "pad_token": tokenizer.pad_id,
         "mask_token": tokenizer.mask_id,
         "unk_token": getattr(tokenizer, "unknown_id", -1),
     }
