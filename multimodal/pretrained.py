@@ -199,9 +199,9 @@ def load(
     `name_or_path`: a published model, such as "clip-vit-b32", whose parameters are those of
     `checkpoint`; or such a checkpoint itself. A checkpoint is a run folder, of which `step` is
     taken, the newest by default, or what `python -m multimodal.convert import` reads: a folder, a
-    file, or OWNER/NAME of the hub, which have no steps. `random`
-    draws the parameters of a published model instead. `tokenizer` replaces the checkpoint's; where
-    there is neither, texts are refused.
+    file, or OWNER/NAME of the hub, which have no steps. `random` draws the parameters of a
+    published model instead. `tokenizer` replaces the checkpoint's; where there is neither, texts
+    are refused.
     Raises UserError for an unknown name, a missing checkpoint, or one of another model.
     """
     named = published(str(name_or_path))
@@ -213,10 +213,7 @@ def load(
             f"{name_or_path}: give checkpoint=PATH, a run folder or another's weights; or "
             "random=True, which draws parameters instead"
         )
-    if checkpoint is None:
-        opened = _drawn(*named)
-    else:
-        opened = _opened(checkpoint, step)
+    opened = _drawn(*named) if checkpoint is None else _open(checkpoint, step)
     if named and checkpoint:
         _check_name(str(name_or_path), named[0], opened.settings, checkpoint)
     mesh = make_mesh({"data": 1, "fsdp": -1})
@@ -244,7 +241,7 @@ class _Opened(NamedTuple):
     params: Callable[[dict[str, jax.ShapeDtypeStruct]], Params]
 
 
-def _opened(checkpoint: str | Path, step: int | None) -> _Opened:
+def _open(checkpoint: str | Path, step: int | None) -> _Opened:
     path = Path(checkpoint).expanduser().absolute()
     if path.name.isdecimal() or (path / "checkpoints").is_dir():
         return _own(path, step)
