@@ -27,8 +27,7 @@ def fetch(name: str) -> Path:
     try:
         folder = Path(snapshot_download(name, allow_patterns=list(_SETTINGS)))
         for patterns in _WEIGHTS:
-            if not any(next(folder.glob(pattern), None) for pattern in patterns):
-                snapshot_download(name, allow_patterns=list(patterns))
+            snapshot_download(name, allow_patterns=list(patterns))  # what the cache lacks of them
             if any(next(folder.glob(pattern), None) for pattern in patterns):
                 return folder
     except Exception as error:  # of the network, of the hub, of the cache
