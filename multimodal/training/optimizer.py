@@ -68,9 +68,10 @@ def locked_layers(
     """
     locked = {}
     for path in stacked & shapes.keys():
-        rule, depth = _rule(settings, path), shapes[path].shape[0]
+        rule = _rule(settings, path)
         if rule is None or not rule.unlocked:
             continue
+        depth = shapes[path].shape[0]
         if rule.unlocked >= depth:
             raise UserError(
                 f"config.optimizer.rules: {rule.pattern!r} with unlocked={rule.unlocked} freezes "
