@@ -35,9 +35,8 @@ from PIL import Image
 from multimodal.config import Data, Tar
 from multimodal.data import array_record, parquet, throughput
 from multimodal.data.crops import Box, cut, snapped
-from multimodal.data.pipeline import tokenize
 from multimodal.data.tar import TarSource
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import load_tokenizer, tokenize
 from multimodal.data.transforms import RandomResizedCrop
 from multimodal.preprocessing import Preprocessing
 

@@ -11,8 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from multimodal.data.pipeline import cleaned, tokenize
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import cleaned, load_tokenizer, tokenize
 from multimodal.data.tokenizers.train import train_clip, train_siglip
 from multimodal.preprocessing import Preprocessing
 from multimodal.tokenize import texts_of

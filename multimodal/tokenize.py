@@ -17,8 +17,8 @@ from absl import flags
 from multimodal.command import run
 from multimodal.config import Data
 from multimodal.data.detect import default_fields, detect, parse_holdout
-from multimodal.data.pipeline import cleaned, evaluation_batches
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.pipeline import evaluation_batches
+from multimodal.data.tokenizers import cleaned, load_tokenizer
 from multimodal.data.tokenizers.train import train_clip, train_siglip
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing

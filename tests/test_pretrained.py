@@ -12,7 +12,7 @@ from PIL import Image
 
 import multimodal
 from multimodal import config
-from multimodal.data.pipeline import tokenize
+from multimodal.data.tokenizers import tokenize
 from multimodal.data.transforms import fit
 from multimodal.errors import UserError
 from multimodal.finetune.lora import adapt

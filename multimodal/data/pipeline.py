@@ -1,4 +1,4 @@
-"""From records to batches of arrays: source, decode, augment, fit, tokenise, batch.
+"""From a source of records to batches of arrays, read ahead.
 
 A global position alone decides which record is read, which of its captions is taken and how it is
 augmented. Batch k covers the positions k * batch_size and up; each process takes its slice of them.
@@ -8,28 +8,22 @@ batch is all that must be remembered to go on.
 
 import multiprocessing
 import os
-import string
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import grain
-import numpy as np
 from absl import flags
 
 from multimodal import config
-from multimodal.data import captions, features, images, patches, transforms
+from multimodal.data import features, transforms
 from multimodal.data.check import FIELDS
+from multimodal.data.examples import Batch, Collate, Load
 from multimodal.data.order import Order
-from multimodal.data.record import BrokenRecord, Record, Source, look_up
+from multimodal.data.record import Source
 from multimodal.data.sources import open_data
-from multimodal.data.stages import stage
-from multimodal.data.tokenizers import Tokenizer, load_tokenizer
+from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
-
-Batch = dict[str, Any]
 
 
 class Batches(Iterator[Batch]):
@@ -65,7 +59,6 @@ class Batches(Iterator[Batch]):
 _ENDLESS = 1 << 62
 _READ_AHEAD = 2  # batches
 _TRIED = 64  # records
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def batches(
@@ -116,13 +109,13 @@ def reader(
     process_count: int = 1,
     classes: int | None = None,
     data_dir: str = "",
-) -> tuple["_Load", "_Collate"]:
+) -> tuple[Load, Collate]:
     """What `batches` does, without the threads: one function makes an example of its number in this
     process, the other makes a batch of examples."""
     per_process = _per_process(batch_size, process_count)
     source, fields = open_data(data, data_dir), dict(data.fields)
     _check_shards(source, process_count)
-    load = _Load(
+    load = Load(
         source=source,
         fields=fields,
         ops=transforms.build(data.augment, preprocessing.image_size, "data.augment"),
@@ -139,7 +132,7 @@ def reader(
         classes=classes,
     )
     tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
-    return load, _Collate(fields, preprocessing, tokenizer, width=load.width)
+    return load, Collate(fields, preprocessing, tokenizer, width=load.width)
 
 
 def evaluation_batches(
@@ -166,7 +159,7 @@ def evaluation_batches(
         if name in reserved - {"label"}:
             raise UserError(f"data: {name!r} is not a name for an extra field")
     source, fields = open_data(data, data_dir, extra), dict(data.fields)
-    load = _Load(
+    load = Load(
         source=source,
         fields=fields,
         ops=(),
@@ -180,140 +173,13 @@ def evaluation_batches(
         extra=tuple(name for name in extra if name not in data.fields),
         width=features.width_of(source, fields),
     )
-    collate = _Collate(fields, preprocessing, None, load.extra, load.width)
+    collate = Collate(fields, preprocessing, None, load.extra, load.width)
     indices = range(-(-len(source) // batch_size) * per_process)
     return _iterate(load, collate, indices, per_process, data.workers)
 
 
-@dataclass(frozen=True)
-class _Load:
-    """One example from its index in this process; without a seed, in order and once."""
-
-    source: Source
-    fields: dict[str, str]
-    ops: tuple[transforms.Op, ...]
-    preprocessing: Preprocessing
-    batch_size: int
-    per_process: int
-    process_index: int
-    seed: int | None
-    order: Callable[[int], int] = int
-    templates: tuple[str, ...] = ()
-    languages: Mapping[str, float] = field(default_factory=dict)
-    tags: config.Tags | None = None
-    extra: tuple[str, ...] = ()
-    width: int = 0
-    classes: int | None = None
-
-    def __call__(self, index: int) -> dict[str, Any]:
-        batch, slot = divmod(index, self.per_process)
-        position = batch * self.batch_size + self.process_index * self.per_process + slot
-        if self.seed is None and position >= len(self.source):
-            return {"position": position, "key": "", "broken": ""}
-        try:
-            with stage("read"):
-                record = self.source[self.order(position)]
-        except BrokenRecord as error:
-            return {"position": position, "key": error.key, "broken": error.reason}
-        example = {"position": position, "key": record["key"]}
-        example |= {name: _or_none(record, name) for name in self.extra}
-        try:
-            return example | self._read(record, position)
-        except (images.BrokenImage, KeyError, ValueError, TypeError) as error:
-            return example | {"broken": str(error.args[0] if error.args else error)}
-
-    def _read(self, record: Record, position: int) -> dict[str, Any]:
-        values = {n: look_up(record, path) for n, path in self.fields.items() if n != "tags"}
-        if "text" in values:
-            spoken = captions.captions(values["text"], self.languages)
-        if "label" in values:
-            _check_label(values["label"], self.classes)
-        if "image_features" in values:
-            values["image_features"] = features.vector(values["image_features"], self.width)
-        if self.seed is None:
-            rng = None
-            if "text" in values:
-                values["text"], values["languages"] = captions.listed(spoken, self.templates)
-        else:
-            rng = np.random.default_rng((self.seed, position))
-            if "text" in values:
-                tags = captions.tags(_or_none(record, self.fields.get("tags")))
-                values["text"] = captions.draw(
-                    spoken, self.languages, self.templates, rng, tags, self.tags
-                )
-        if "image" in values:
-            first = self.ops[0] if self.ops else None
-            values["image"] = _picture(values["image"], isinstance(first, transforms.CROPS))
-            with stage("augment"):
-                for op in self.ops:
-                    values = op(values, rng)
-                values["image"] = transforms.fit(values["image"], self.preprocessing)
-        return values
-
-
-@dataclass(frozen=True)
-class _Collate:
-    """Examples to one batch; a tokenizer turns texts to ids, without one they stay as they are."""
-
-    fields: dict[str, str]
-    preprocessing: Preprocessing
-    tokenizer: Tokenizer | None
-    extra: tuple[str, ...] = ()
-    width: int = 0  # of image_features
-
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> Batch:
-        with stage("collate"):
-            return self._batch(examples)
-
-    def _batch(self, examples: Sequence[dict[str, Any]]) -> Batch:
-        valid = np.array(["broken" not in e for e in examples])
-        batch: Batch = {
-            "valid": valid,
-            "position": np.array([e["position"] for e in examples], np.int64),
-            "keys": [e["key"] for e in examples],
-            "broken": [(e["key"], e["broken"]) for e in examples if e.get("broken")],
-        }
-        if "image" in self.fields:
-            pictures = [e["image"] if v else None for e, v in zip(examples, valid, strict=True)]
-            batch["image"] = patches.stack(pictures, self.preprocessing)
-        if "label" in self.fields:
-            labels = [int(e["label"]) if v else 0 for e, v in zip(examples, valid, strict=True)]
-            batch["label"] = np.array(labels, np.int32)
-        if "image_features" in self.fields:
-            batch["image_features"] = np.zeros((len(examples), self.width), np.float32)
-            for slot in np.flatnonzero(valid):
-                batch["image_features"][slot] = examples[slot]["image_features"]
-        if "text" in self.fields and self.tokenizer is None:
-            texts = [e["text"] if v else [] for e, v in zip(examples, valid, strict=True)]
-            batch["texts"] = texts
-            batch["languages"] = [e.get("languages", []) for e in examples]
-        elif "text" in self.fields:
-            texts = [e["text"] for e, v in zip(examples, valid, strict=True) if v]
-            batch["text"] = np.zeros((len(examples), self.preprocessing.length), np.int32)
-            with stage("tokenise"):
-                batch["text"][valid] = tokenize(texts, self.preprocessing, self.tokenizer)
-        return batch | {name: [e.get(name) for e in examples] for name in self.extra}
-
-
-def tokenize(
-    texts: Sequence[str], preprocessing: Preprocessing, tokenizer: Tokenizer
-) -> np.ndarray:
-    """Token ids, int32 [texts, length], as the model that owns `preprocessing` expects them."""
-    p = preprocessing
-    return tokenizer.encode_batch(cleaned(texts, p), p.length, p.add_start, p.add_end)
-
-
-def cleaned(texts: Sequence[str], preprocessing: Preprocessing) -> Sequence[str]:
-    """Texts as a tokenizer is given them: lower case, punctuation and spaces as they are set."""
-    if preprocessing.lowercase:
-        texts = [text.lower() for text in texts]
-    if preprocessing.canonicalize:
-        texts = [" ".join(text.translate(_PUNCTUATION).split()) for text in texts]
-    return texts
-
-
 def _iterate(
-    load: _Load, collate: _Collate, indices: range, per_process: int, workers: int
+    load: Load, collate: Collate, indices: range, per_process: int, workers: int
 ) -> Batches:
     dataset = grain.MapDataset.range(indices.start, indices.stop).map(load)
     buffer = min(4 * per_process, 512)
@@ -369,7 +235,7 @@ def _check_shards(source: Source, process_count: int) -> None:
         )
 
 
-def _check_readable(load: _Load) -> None:
+def _check_readable(load: Load) -> None:
     """That nothing at all can be used is known before a model is compiled for it."""
     for index in range(_TRIED):
         example = load(index)
@@ -378,30 +244,3 @@ def _check_readable(load: _Load) -> None:
     raise UserError(
         f"data: all of {_TRIED} records drawn are broken; {example['key']}: {example['broken']}"
     )
-
-
-def _picture(value: Any, encoded: bool) -> bytes | np.ndarray:
-    """Pixels; or the bytes of a picture as they are, where `encoded` ones are read next."""
-    if isinstance(value, bytes):
-        return value if encoded else images.decode(value)
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape[2:] == (3,):
-        return value
-    if isinstance(value, str):
-        raise ValueError(f"image is a text, {value[:60]!r}; only a table in a folder names files")
-    raise ValueError(f"image is neither encoded bytes nor uint8 [height, width, 3]: {type(value)}")
-
-
-def _check_label(label: Any, classes: int | None) -> None:
-    if not isinstance(label, (int, np.integer)):
-        raise ValueError(f"label {label!r} is not an integer")
-    if classes is not None and not 0 <= label < classes:
-        raise ValueError(f"label {label} is none of the model's classes, 0 to {classes - 1}")
-
-
-def _or_none(record: Record, path: str | None) -> Any:
-    if path is None:
-        return None
-    try:
-        return look_up(record, path)
-    except KeyError:
-        return None

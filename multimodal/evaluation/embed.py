@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from multimodal import config
-from multimodal.data.pipeline import evaluation_batches, tokenize
-from multimodal.data.tokenizers import Tokenizer, load_tokenizer
+from multimodal.data.pipeline import evaluation_batches
+from multimodal.data.tokenizers import Tokenizer, load_tokenizer, tokenize
 from multimodal.errors import UserError
 from multimodal.models.build import Model, Params, nested
 from multimodal.parallel.rules import BATCH, batch_sharding, replicated

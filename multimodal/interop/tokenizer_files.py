@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from multimodal.data.pipeline import tokenize
-from multimodal.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, Tokenizer
+from multimodal.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, Tokenizer, tokenize
 from multimodal.data.tokenizers.file import added_around
 from multimodal.data.tokenizers.train import END, START, WORD_END, clip_file
 from multimodal.errors import UserError

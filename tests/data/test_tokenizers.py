@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from multimodal.data.pipeline import cleaned
-from multimodal.data.tokenizers import ByteTokenizer, FileTokenizer, load_tokenizer
+from multimodal.data.tokenizers import ByteTokenizer, FileTokenizer, cleaned, load_tokenizer
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 

@@ -12,8 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from multimodal import config
 from multimodal.data import array_record, images, transforms
-from multimodal.data.pipeline import tokenize
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import load_tokenizer, tokenize
 from multimodal.errors import UserError
 from multimodal.evaluation import embed
 from multimodal.evaluation.recalls import retrieval_recalls

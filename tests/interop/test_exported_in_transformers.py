@@ -8,8 +8,7 @@ from PIL import Image
 
 import multimodal
 from multimodal.data.images import decode
-from multimodal.data.pipeline import tokenize
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import load_tokenizer, tokenize
 from multimodal.data.transforms import fit
 from multimodal.interop.comparison import compare
 from multimodal.interop.export import export_model

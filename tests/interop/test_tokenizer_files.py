@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from multimodal.data.pipeline import tokenize
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import load_tokenizer, tokenize
 from multimodal.data.tokenizers.train import train_siglip
 from multimodal.errors import UserError
 from multimodal.interop.tokenizer_files import tokenizer_files

@@ -1,5 +1,6 @@
 """Texts to token ids: UTF-8 bytes, any `tokenizer.json`, or a SentencePiece `.model`."""
 
+from multimodal.data.tokenizers.encode import cleaned, tokenize
 from multimodal.data.tokenizers.file import FileTokenizer
 from multimodal.data.tokenizers.load import load_tokenizer, tokenizer_of
 from multimodal.data.tokenizers.spm import SentencePieceTokenizer
@@ -11,7 +12,9 @@ __all__ = [
     "FileTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
+    "cleaned",
     "describe_tokenizer",
     "load_tokenizer",
+    "tokenize",
     "tokenizer_of",
 ]
