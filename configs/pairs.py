@@ -8,9 +8,14 @@ they are not called as usual; `text=class,template=a photo of a {}` makes captio
 `group` names what keeps a record's look-alikes together (`json.album`, say), so that near
 duplicates never lie on both sides of the split; without it each record is held out or kept on its
 own. `size` is one of `zoo.SIZES`, with `depth` layers where that is given.
+
+`form` is what the two towers are like: plain, pooled over all that they hold, or as in CLIP or
+SigLIP, which others load when it is exported. CLIP's needs a tokenizer that was trained
+(`docs/tokenizers.md`), SigLIP's needs loss=sigmoid and has its `embed` from `size`.
 """
 
 from pathlib import Path
+from typing import Any
 
 from multimodal import config
 from multimodal.data.detect import default_fields, detect, names, with_picture
@@ -18,7 +23,7 @@ from multimodal.data.tokenizers import load_tokenizer
 from multimodal.errors import UserError
 from multimodal.recipe import parse_arg, resolve
 from multimodal.schema import to_dict
-from multimodal.zoo import small, transformer
+from multimodal.zoo import clip, resized, siglip, small, transformer
 
 
 def get_config(arg: str = ""):
@@ -40,6 +45,7 @@ def get_config(arg: str = ""):
         steps=2000,
         batch=256,
         loss=("softmax", "sigmoid"),
+        form=("plain", "clip", "siglip"),
         workers=2,
     )
 
@@ -61,24 +67,9 @@ def get_config(arg: str = ""):
             "workers": 0,
         } | options
 
-    stack = transformer(arg.size)
-    stack["depth"] = arg.depth or stack["depth"]
-    tokenizer = load_tokenizer(arg.tokenizer)
-    model = small(
-        arg.loss,
-        image=stack,
-        text=stack,
-        image_size=arg.res,
-        patch_size=arg.patch,
-        length=arg.length,
-        vocab_size=tokenizer.vocab_size,
-        pad_id=tokenizer.pad_id,
-        embed=arg.embed,
-        tokenizer=arg.tokenizer,
-    )
     crop = {"op": "random_resized_crop", "scale": (0.6, 1.0)}
     return resolve(
-        model
+        _model(arg)
         | {
             "name": "pairs",
             "steps": arg.steps,
@@ -98,6 +89,25 @@ def get_config(arg: str = ""):
             "evaluators": {"held_out": {"kind": "retrieval", "data": pairs("test"), "every": 500}},
         }
     )
+
+
+def _model(arg) -> dict[str, dict[str, Any]]:
+    stack, tokenizer = transformer(arg.size), load_tokenizer(arg.tokenizer)
+    stack["depth"] = arg.depth or stack["depth"]
+    tokens = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
+    sizes = {"image_size": arg.res, "patch_size": arg.patch, "length": arg.length}
+    sizes |= {"image": stack, "text": stack, "embed": arg.embed, "tokenizer": arg.tokenizer}
+    if arg.form == "plain":
+        return small(arg.loss, **sizes, **tokens)
+    tokens["end_id"] = tokenizer.end_id
+    if arg.form == "clip":
+        if tokenizer.file is None:
+            raise UserError(f"form=clip: tokenizer={arg.tokenizer} has no end that CLIP knows")
+        return resized(clip("ViT-B-32"), **sizes, tokens=tokens)
+    if arg.loss != "sigmoid":
+        raise UserError(f"form=siglip goes with loss=sigmoid, not with loss={arg.loss}")
+    sizes["embed"] = stack["width"]
+    return resized(siglip("B-16"), **sizes, tokens=tokens, pad_id=tokens["pad_id"])
 
 
 def _source(path: str, image: str) -> tuple[config.Source, dict[str, str]]:

@@ -279,6 +279,32 @@ def small(
     }
 
 
+def resized(
+    named: dict[str, dict[str, Any]],
+    *,
+    image: dict[str, Any],
+    text: dict[str, Any],
+    image_size: int,
+    patch_size: int,
+    length: int,
+    embed: int,
+    tokens: dict[str, int],
+    **preprocessing: Any,
+) -> dict[str, dict[str, Any]]:
+    """{"model", "preprocessing"} in the form of a published dual encoder, such as `clip` gives, of
+    two given stacks: it is exported as that one is. `tokens`: vocab_size, end_id and pad_id."""
+    model, towers = named["model"], named["model"]["towers"]
+    pictures = {"image_size": image_size, "patch_size": patch_size}
+    pictures |= {"transformer": towers["image"]["transformer"] | image}
+    words = tokens | {"length": length, "transformer": towers["text"]["transformer"] | text}
+    told = {"image": towers["image"] | pictures, "text": towers["text"] | words}
+    read = {"image_size": image_size, "length": length} | preprocessing
+    return {
+        "model": model | {"embed": embed, "towers": told},
+        "preprocessing": named["preprocessing"] | read,
+    }
+
+
 def vit(name: str, image_size: int = 224, **stack: Any) -> dict[str, Any]:
     """An image tower, such as "B-16", that is read at its class token (Dosovitskiy et al. 2021);
     `stack` sets options of its Transformer. Raises UserError for a size that is not in SIZES."""

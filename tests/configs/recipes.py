@@ -23,7 +23,7 @@ VARIANTS = {
     "clipa_l16": ("stage=finetune,start=RUN",),
     "finetune": ("method=frozen", "method=last", "method=decay", "method=lora"),
     "lit_b16": ("precomputed=true",),
-    "pairs": ("loss=sigmoid",),
+    "pairs": ("loss=sigmoid", "form=siglip,loss=sigmoid"),
     "quickstart": ("loss=sigmoid",),
     "siglip2_b16": ("naflex=true",),
     "toy": ("family=coca", "family=uniter", "family=prefix_lm"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from multimodal import config
+from multimodal import config, recipe
 from multimodal.errors import UserError
 from multimodal.interop import SETTINGS, import_weights
 from multimodal.interop.config_json import differences
@@ -16,7 +16,7 @@ from multimodal.interop.source import open_source
 from multimodal.models.build import build
 from multimodal.zoo import siglip2
 from tests.interop.models import clip_tokenizer, random_params, small
-from tests.toy import replace
+from tests.toy import CONFIGS, replace
 
 
 def weights(folder):
@@ -82,6 +82,17 @@ def test_a_folder_for_open_clip_is_read_as_it_was_written(tmp_path, act, pooler)
     back = import_weights(source.layout, source.tensors, model)
     for path in params:
         np.testing.assert_array_equal(back[path], params[path], err_msg=path)
+
+
+@pytest.mark.parametrize("form", ["clip", "siglip"])
+def test_a_recipe_for_own_pictures_makes_a_model_that_others_read(tmp_path, form):
+    given = f"form={form},depth=1,patch=32,length=16"
+    given += f",tokenizer={clip_tokenizer(tmp_path)}" if form == "clip" else ",loss=sigmoid"
+    run = recipe.finish(recipe.load(str(CONFIGS / "pairs.py"), given))
+    params = random_params(run.model, run.preprocessing)
+    export_model(run.model, run.preprocessing, params, tmp_path / "out")
+    source = open_source(tmp_path / "out")
+    assert source.layout == f"huggingface_{form}" and not differences(run.model, source.model)
 
 
 def test_what_open_clip_does_not_have_is_named(tmp_path):
