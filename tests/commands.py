@@ -5,13 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Half the time to compile; steps are slower, which at toy size does not matter.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ROOT = Path(__file__).parents[1]
 
 
 def start(command: str, *arguments: str, devices: int = 1, **environment: str) -> subprocess.Popen:
     """`python -m multimodal.COMMAND ARGUMENTS`; output and errors are piped."""
     given = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    given["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    given["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} {QUICK}"
     return subprocess.Popen(
         [sys.executable, "-m", f"multimodal.{command}", *arguments],
         cwd=ROOT,

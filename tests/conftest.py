@@ -1,16 +1,18 @@
-"""Eight simulated CPU devices for every test and no programs compiled by earlier ones, set before
-jax is first imported; no skips in CI."""
+"""Eight simulated CPU devices for every test and programs compiled in a hurry, none by earlier
+ones, set before jax is first imported; no skips in CI."""
 
 import importlib.util
 import os
 
 import pytest
 
+from tests.commands import QUICK
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-_COUNT = "--xla_force_host_platform_device_count=8"
-if _COUNT not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " " + _COUNT).strip()
+_FLAGS = f"--xla_force_host_platform_device_count=8 {QUICK}"
+if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker of pytest-xdist has them already
+    os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 # What needs the extra `torch` is no test where that is not installed, rather than a skipped one.
 _TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))

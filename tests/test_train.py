@@ -11,12 +11,11 @@ import pytest
 
 from multimodal import config
 from multimodal.checkpoint.bundle import Checkpoints
-from tests.commands import caching_compilations, finish, start
+from tests.commands import QUICK, caching_compilations, finish, start
 from tests.toy import build, replace, toy_config
 
 FSDP = config.MeshShape(data=1, fsdp=8)
-# Gradients are of epsilon's order, so that Adam does not turn their rounding into signs; quick
-# compilation matters more than speed.
+# Gradients are of epsilon's order, so that Adam does not turn their rounding into signs.
 CONFIG = replace(
     toy_config(steps=3, batch_size=16, mesh=FSDP),
     checkpoints=config.Checkpoints(every=1, keep=9),
@@ -33,7 +32,6 @@ RETRIEVAL = config.Retrieval(
     every=99,
 )
 EVALUATED = {"evaluators": {"single": RETRIEVAL}}
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from multimodal.parallel.processes import to_global
 from multimodal.train import train
 from tests.toy import CONFIGS, build, replace
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 TASKS = {
     "dual_encoder": {"pairs": {"contrastive"}},
     "coca": {"captions": {"contrastive", "captioning"}},
@@ -51,11 +50,11 @@ def trained(data_dir):
 
 def _trained(run):
     with jax.set_mesh(run.mesh):
-        state = run.initialise.lower().compile(QUICK)()
+        state = run.initialise()
         first, history = jax.device_get(state.params), []
         for name, task in run.tasks.items():
             # Compiled for the abstract batch, a step refuses any other that the data might give.
-            step = task.step.lower(run.abstract_state, run.abstract_batch()).compile(QUICK)
+            step = task.step.lower(run.abstract_state, run.abstract_batch()).compile()
             stream = run.batches(name)
             for _ in range(2):
                 drawn = next(stream)

@@ -13,12 +13,8 @@ from multimodal.parallel.processes import to_global
 from tests.configs import recipes
 from tests.configs.tiny import DEVICES, shrink, write_features
 
-# A seventh of the time to compile; steps are many times slower, which two of them do not show.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
+# A third of the time to compile; steps are many times slower, which two of them do not show.
+QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
 @pytest.fixture(scope="module")

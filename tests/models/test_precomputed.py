@@ -17,7 +17,6 @@ from tests.toy import build, host_batch, replace, toy_config
 
 FROZEN = "towers/image/(?!projection).*"
 WIDTH = 64
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def frozen():
@@ -74,7 +73,7 @@ def test_features_give_the_gradients_of_the_frozen_tower(microbatches):
         )
 
     with jax.set_mesh(live.mesh):
-        function = jax.jit(both).lower(params, left, batch).compile(QUICK)
+        function = jax.jit(both).lower(params, left, batch).compile()
         (want_loss, _, want), (loss, _, got) = jax.device_get(function(params, left, batch))
     np.testing.assert_allclose(loss, want_loss, rtol=1e-6)
     assert got.keys() == want.keys()
@@ -111,10 +110,10 @@ def _moments(run):
 def test_the_frozen_tower_stays_and_the_rest_moves():
     run = build(frozen(), 4, data=2, fsdp=2)
     with jax.set_mesh(run.mesh):
-        state = run.initialise.lower().compile(QUICK)()
+        state = run.initialise()
         first = jax.device_get(state.params)
         step = run.tasks["pairs"].step.lower(run.abstract_state, run.abstract_batch())
-        state, figures = step.compile(QUICK)(state, to_global(host_batch(run.config), run.mesh))
+        state, figures = step.compile()(state, to_global(host_batch(run.config), run.mesh))
     for path, x in state.params.items():
         assert np.array_equal(x, first[path]) == (path in whole_tower(first)), path
     assert np.isfinite(figures["loss"])

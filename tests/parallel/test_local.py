@@ -10,7 +10,7 @@ from multimodal.parallel.collectives import collectives
 from multimodal.parallel.gather import Gather
 from multimodal.parallel.local import Local
 from multimodal.parallel.mesh import make_mesh
-from tests.parallel.test_gather import MESH, QUICK, settings
+from tests.parallel.test_gather import MESH, settings
 from tests.toy import build
 
 MICROBATCHES, ROWS, DEVICES = 3, 16, 8
@@ -89,7 +89,7 @@ def test_parameters_travel_as_often_for_many_microbatches_as_for_few():
         run = build(settings("step", batch_size=32, accumulate=accumulate), 8, **MESH)
         with jax.set_mesh(run.mesh):
             step = run.tasks["pairs"].step.lower(run.abstract_state, run.abstract_batch())
-            found = collectives(step.compile(QUICK).as_text(), run.mesh)
+            found = collectives(step.compile().as_text(), run.mesh)
         sent.append({c.kind: 0 for c in found})
         for c in found:
             sent[-1][c.kind] += c.bytes * c.times

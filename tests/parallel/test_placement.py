@@ -29,7 +29,6 @@ MESHES = {
 BATCH, WIDTH, HEADS, HEAD_DIM, MLP, EMBED, DEPTH = 88, 48, 6, 8, 80, 40, 2
 LENGTHS = {"image": 16, "text": 32}
 VOCAB = 272
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def settings(**changes):
@@ -71,7 +70,7 @@ def compiled(mesh):
     run = built(mesh)
     with mock.patch.object(attention_module, "attention", spy), jax.set_mesh(run.mesh):
         lowered = run.tasks["pairs"].step.lower(run.abstract_state, run.abstract_batch())
-        text = lowered.compile(QUICK).as_text()
+        text = lowered.compile().as_text()
     # What is traced again is not compiled again, and gets no shares.
     return collectives(text, run.mesh), [shares for shares in seen if "q" in shares]
 
@@ -107,7 +106,7 @@ def bytes_per_device(tree):
 def test_bytes_of_parameters_and_optimiser_state_on_every_device(mesh, optimizer, moments):
     run = built(mesh, optimizer__name=optimizer)
     with jax.set_mesh(run.mesh):
-        state = run.initialise.lower().compile(QUICK)()
+        state = run.initialise()
     numbers = sum(share(path, x.shape, sizes_of(mesh)) for path, x in state.params.items())
     assert bytes_per_device(state.params) == {4 * numbers}
     counters = [x for x in jax.tree.leaves(state.opt_state) if x.ndim == 0 and x.dtype == np.int32]
@@ -154,7 +153,7 @@ def test_gathered_heads_would_be_seen():
     run = built("fsdp=4 x tensor=2")
     with mock.patch.object(attention_module, "constrain", gathered), jax.set_mesh(run.mesh):
         lowered = run.tasks["pairs"].step.lower(run.abstract_state, run.abstract_batch())
-        found = collectives(lowered.compile(QUICK).as_text(), run.mesh)
+        found = collectives(lowered.compile().as_text(), run.mesh)
     assert any(
         c.kind == "all-gather" and "tensor" in c.axes and any(map(is_activation, c.shapes))
         for c in found
