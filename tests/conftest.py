@@ -15,8 +15,13 @@ if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker of pytest-xdist ha
     os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 # What needs the extra `torch` is no test where that is not installed, rather than a skipped one.
-_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
-collect_ignore = [] if _TORCH else ["interop/test_transformers.py"]
+_NEEDS = {
+    "interop/test_open_clip.py": ("torch", "transformers", "open_clip"),
+    "interop/test_transformers.py": ("torch", "transformers"),
+}
+collect_ignore = [
+    file for file, names in _NEEDS.items() if not all(map(importlib.util.find_spec, names))
+]
 
 
 def _skipped_in_ci(config: pytest.Config) -> int:
