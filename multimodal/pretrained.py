@@ -213,6 +213,8 @@ def load(
             f"{name_or_path}: give checkpoint=PATH, a run folder or another's weights; or "
             "random=True, which draws parameters instead"
         )
+    elif random and step is not None:
+        raise UserError(f"step={step} is of a run folder, and random=True reads none; leave it out")
     opened = _drawn(*named) if checkpoint is None else _open(checkpoint, step)
     if named and checkpoint:
         _check_name(str(name_or_path), named[0], opened.settings, checkpoint)

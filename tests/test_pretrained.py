@@ -261,6 +261,8 @@ def test_parameters_are_drawn_only_when_that_is_asked_for(run, monkeypatch):
     assert told.encode_text("a").shape == (1, 12)
     with pytest.raises(UserError, match="give checkpoint=PATH"):
         multimodal.load("small", run[0], random=True)
+    with pytest.raises(UserError, match="step=3 is of a run folder, and random=True"):
+        multimodal.load("small", random=True, step=3)
 
 
 def test_what_cannot_be_encoded_is_named(model, photos, tmp_path):
