@@ -102,7 +102,10 @@ def _model(arg) -> dict[str, dict[str, Any]]:
     tokens["end_id"] = tokenizer.end_id
     if arg.form == "clip":
         if tokenizer.file is None:
-            raise UserError(f"form=clip: tokenizer={arg.tokenizer} has no end that CLIP knows")
+            raise UserError(
+                f"form=clip: tokenizer={arg.tokenizer} has no end token of CLIP's kind; name a "
+                "vocabulary, such as `python -m multimodal.tokenize train` makes"
+            )
         return resized(clip("ViT-B-32"), **sizes, tokens=tokens)
     if arg.loss != "sigmoid":
         raise UserError(f"form=siglip goes with loss=sigmoid, not with loss={arg.loss}")

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Half the time to compile; steps are slower, which at toy size does not matter.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# A third of the time to compile; steps are slower, which at toy size does not matter.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
 ROOT = Path(__file__).parents[1]
 
 

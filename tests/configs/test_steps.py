@@ -13,9 +13,6 @@ from multimodal.parallel.processes import to_global
 from tests.configs import recipes
 from tests.configs.tiny import DEVICES, shrink, write_features
 
-# A third of the time to compile; steps are many times slower, which two of them do not show.
-QUICK = {"xla_cpu_use_fusion_emitters": False}
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
@@ -36,10 +33,10 @@ def start(run):
     return jax.device_put(run.initialise.__wrapped__(), run.shardings)
 
 
-def take(run, task, state, count, options=None):
+def take(run, task, state, count):
     """The state after `count` steps of a task, and the figures of each."""
     shapes, history = run.abstract_batch(task), []
-    step = run.tasks[task].step.lower(run.abstract_state, shapes).compile(options)
+    step = run.tasks[task].step.lower(run.abstract_state, shapes).compile()
     with run.batches(task) as stream:
         for _ in range(count):
             drawn = next(stream)
@@ -57,7 +54,7 @@ def test_two_steps_move_all_that_is_trained_and_nothing_else(name, tiny, monkeyp
         state = start(run)
         first = jax.device_get(state.params)
         for task in run.tasks:
-            state, history = take(run, task, state, 2, QUICK)
+            state, history = take(run, task, state, 2)
             for figures in history:
                 assert all(np.isfinite(value) for value in figures.values()), (task, figures)
                 assert figures["valid"] == 1 and figures["gradient_norm"] > 0, (task, figures)

@@ -95,6 +95,18 @@ def test_a_recipe_for_own_pictures_makes_a_model_that_others_read(tmp_path, form
     assert source.layout == f"huggingface_{form}" and not differences(run.model, source.model)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("form=clip", "form=clip: tokenizer=bytes has no end token of CLIP's kind; name a vocab"),
+        ("form=siglip", "form=siglip goes with loss=sigmoid, not with loss=softmax"),
+    ],
+)
+def test_a_form_that_does_not_go_with_the_rest_is_refused(given, told):
+    with pytest.raises(UserError, match=told):
+        recipe.load(str(CONFIGS / "pairs.py"), given)
+
+
 def test_what_open_clip_does_not_have_is_named(tmp_path):
     out = tmp_path / "out"
     for kind, change, told in (
