@@ -10,6 +10,8 @@ QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false"
 )
+# For a test that two programs, fused alike, give the same to the bit.
+FUSED = {"xla_cpu_use_fusion_emitters": True}
 ROOT = Path(__file__).parents[1]
 
 

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from multimodal.errors import UserError
 from multimodal.objectives.contrastive import sigmoid_loss, softmax_loss
 from multimodal.parallel.mesh import make_mesh
+from tests.commands import FUSED
 
 LOSSES = {"softmax": softmax_loss, "sigmoid": sigmoid_loss}
 MESHES = {
@@ -51,7 +52,7 @@ def evaluate(name, args, mesh=None, **options):
         if mesh:
             args = shard(args, mesh)
         function = jax.value_and_grad(loss, argnums=tuple(range(len(args))))
-        compiled = jax.jit(function).lower(*args).compile()
+        compiled = jax.jit(function).lower(*args).compile(FUSED)
         return jax.tree.map(np.asarray, compiled(*args))
 
 
