@@ -11,7 +11,7 @@ own. `size` is one of `zoo.SIZES`, with `depth` layers where that is given.
 
 `form` is what the two towers are like: plain, pooled over all that they hold, or as in CLIP or
 SigLIP, which others load when it is exported. CLIP's needs a tokenizer that was trained
-(`docs/tokenizers.md`), SigLIP's needs loss=sigmoid and has its `embed` from `size`.
+(`docs/tokenizers.md`), SigLIP's needs loss=sigmoid, and its `embed`, else 256, is the width.
 """
 
 from pathlib import Path
@@ -41,7 +41,7 @@ def get_config(arg: str = ""):
         patch=8,
         tokenizer="bytes",
         length=64,
-        embed=256,
+        embed=0,
         steps=2000,
         batch=256,
         loss=("softmax", "sigmoid"),
@@ -96,7 +96,8 @@ def _model(arg) -> dict[str, dict[str, Any]]:
     stack["depth"] = arg.depth or stack["depth"]
     tokens = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
     sizes = {"image_size": arg.res, "patch_size": arg.patch, "length": arg.length}
-    sizes |= {"image": stack, "text": stack, "embed": arg.embed, "tokenizer": arg.tokenizer}
+    sizes |= {"image": stack, "text": stack, "tokenizer": arg.tokenizer}
+    sizes["embed"] = arg.embed or (stack["width"] if arg.form == "siglip" else 256)
     if arg.form == "plain":
         return small(arg.loss, **sizes, **tokens)
     tokens["end_id"] = tokenizer.end_id
@@ -109,7 +110,8 @@ def _model(arg) -> dict[str, dict[str, Any]]:
         return resized(clip("ViT-B-32"), **sizes, tokens=tokens)
     if arg.loss != "sigmoid":
         raise UserError(f"form=siglip goes with loss=sigmoid, not with loss={arg.loss}")
-    sizes["embed"] = stack["width"]
+    if sizes["embed"] != stack["width"]:
+        raise UserError(f"form=siglip has embed={stack['width']}, its width, not {arg.embed}")
     return resized(siglip("B-16"), **sizes, tokens=tokens, pad_id=tokens["pad_id"])
 
 

@@ -100,6 +100,7 @@ def test_a_recipe_for_own_pictures_makes_a_model_that_others_read(tmp_path, form
     [
         ("form=clip", "form=clip: tokenizer=bytes has no end token of CLIP's kind; name a vocab"),
         ("form=siglip", "form=siglip goes with loss=sigmoid, not with loss=softmax"),
+        ("form=siglip,loss=sigmoid,embed=64", "form=siglip has embed=192, its width, not 64"),
     ],
 )
 def test_a_form_that_does_not_go_with_the_rest_is_refused(given, told):
