@@ -10,9 +10,13 @@ from tests.commands import QUICK
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-_FLAGS = f"--xla_force_host_platform_device_count=8 {QUICK}"
-if _FLAGS not in os.environ.get("XLA_FLAGS", ""):  # a worker of pytest-xdist has them already
-    os.environ["XLA_FLAGS"] = f"{_FLAGS} {os.environ.get('XLA_FLAGS', '')}".strip()
+_OWN = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK} {_OWN}"
+
+import jax  # noqa: E402
+
+jax.devices()  # reads the flags: libtpu would read them too, and end where it does not know one
+os.environ["XLA_FLAGS"] = _OWN
 
 # What needs the extra `torch` is no test where that is not installed, rather than a skipped one.
 _NEEDS = {
