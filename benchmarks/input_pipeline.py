@@ -38,6 +38,7 @@ from multimodal.data.crops import Box, cut, snapped
 from multimodal.data.tar import TarSource
 from multimodal.data.tokenizers import load_tokenizer, tokenize
 from multimodal.data.transforms import RandomResizedCrop
+from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 
 SIZE, BATCH, QUALITY = 224, 64, 90
@@ -250,7 +251,10 @@ def main() -> None:
         for name in given.only.split(","):
             if name not in parts:
                 parser.error(f"--only={name}: there are {', '.join(parts)}")
-            parts[name]()
+            try:
+                parts[name]()
+            except UserError as error:
+                parser.error(f"--data: {error}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from multimodal.data.tokenizers import cleaned, load_tokenizer, tokenize
 from multimodal.data.tokenizers.train import train_clip, train_siglip
+from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 from multimodal.tokenize import texts_of
 
@@ -43,7 +44,10 @@ def main() -> None:
     parser.add_argument("--tokenizer", action="append", default=[])
     parser.add_argument("--vocab_size", type=int, default=49408)
     given = parser.parse_args()
-    texts = list(itertools.islice(texts_of(given.data), 100_000))
+    try:
+        texts = list(itertools.islice(texts_of(given.data), 100_000))
+    except UserError as error:
+        parser.error(f"--data: {error}")
     print(f"{len(texts):,} captions, {sum(map(len, texts)) / len(texts):.0f} characters on average")
     for file in given.tokenizer:
         measure(Path(file).name, texts, Preprocessing(length=77, tokenizer=file, add_start=False))
