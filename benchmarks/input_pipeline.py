@@ -254,7 +254,7 @@ def main() -> None:
             try:
                 parts[name]()
             except UserError as error:
-                parser.error(f"--data: {error}")
+                parser.error(str(error))
 
 
 if __name__ == "__main__":

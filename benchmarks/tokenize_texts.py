@@ -47,7 +47,7 @@ def main() -> None:
     try:
         texts = list(itertools.islice(texts_of(given.data), 100_000))
     except UserError as error:
-        parser.error(f"--data: {error}")
+        parser.error(str(error))
     print(f"{len(texts):,} captions, {sum(map(len, texts)) / len(texts):.0f} characters on average")
     for file in given.tokenizer:
         measure(Path(file).name, texts, Preprocessing(length=77, tokenizer=file, add_start=False))
