@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 # A third of the time to compile; steps are slower, which at toy size does not matter.
-QUICK = (
+_QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false"
 )
@@ -15,12 +15,16 @@ FUSED = {"xla_cpu_use_fusion_emitters": True}
 ROOT = Path(__file__).parents[1]
 
 
+def flags(devices: int, quick: bool = True) -> str:
+    """XLA_FLAGS of so many simulated devices, whose programs are compiled in a hurry."""
+    return f"--xla_force_host_platform_device_count={devices} {_QUICK if quick else ''}"
+
+
 def start(command: str, *arguments: str, devices: int = 1, **environment: str) -> subprocess.Popen:
     """`python -m multimodal.COMMAND ARGUMENTS`; output and errors are piped."""
     given = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     # The planner hands its flags to libtpu, which ends where it does not know one.
-    quick = "" if command == "plan" else QUICK
-    given["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} {quick}"
+    given["XLA_FLAGS"] = flags(devices, quick=command != "plan")
     return subprocess.Popen(
         [sys.executable, "-m", f"multimodal.{command}", *arguments],
         cwd=ROOT,

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from tests.commands import QUICK
+from tests.commands import flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 _OWN = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK} {_OWN}"
+os.environ["XLA_FLAGS"] = f"{flags(8)} {_OWN}"
 
 import jax  # noqa: E402
 

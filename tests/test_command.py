@@ -14,7 +14,7 @@ from tqdm import tqdm
 from multimodal import command
 from multimodal.config import to_dict
 from multimodal.data import scenes
-from tests.commands import QUICK, ROOT
+from tests.commands import ROOT, flags
 from tests.data.shards import members, write_tar
 from tests.toy import replace, toy_config
 
@@ -88,11 +88,10 @@ def refuse(tmp_path_factory):
     """Arguments -> the one line that they are refused with."""
     data = tmp_path_factory.mktemp("data")
     scenes.prepare(str(data), train=64, progress=False)
-    flags = f"--xla_force_host_platform_device_count=8 {QUICK}"
     trainer = subprocess.Popen(
         [sys.executable, "-m", "tests.refusals"],
         cwd=ROOT,
-        env=os.environ | {"MULTIMODAL_DATA": str(data), "XLA_FLAGS": flags},
+        env=os.environ | {"MULTIMODAL_DATA": str(data), "XLA_FLAGS": flags(8)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

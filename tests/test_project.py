@@ -148,3 +148,8 @@ def test_a_skipped_test_fails_in_ci(tmp_path, ci, code):
     result = _python(*arguments, CI=ci)
     assert result.returncode == code, result.stdout
     assert "1 passed, 1 skipped" in result.stdout
+
+
+def test_cpu_flags_of_the_tests_do_not_reach_libtpu():
+    """Newer versions end the process at a flag that they do not know; the pinned one does not."""
+    assert "xla_cpu" not in os.environ.get("XLA_FLAGS", "")

@@ -11,7 +11,7 @@ import pytest
 
 from multimodal import config
 from multimodal.checkpoint.bundle import Checkpoints
-from tests.commands import QUICK, caching_compilations, finish, start
+from tests.commands import caching_compilations, finish, start
 from tests.toy import build, replace, toy_config
 
 FSDP = config.MeshShape(data=1, fsdp=8)
@@ -43,10 +43,9 @@ def launch(workdir, shared, mesh=FSDP, devices=8, changes=None, **environment):
     recipe = workdir.with_suffix(".json")
     changed = dataclasses.replace(CONFIG, mesh=mesh, **(changes or {}))
     recipe.write_text(json.dumps(config.to_dict(changed)))
-    count = f"--xla_force_host_platform_device_count={devices}"
-    given = {"MULTIMODAL_DATA": str(shared / "data"), "XLA_FLAGS": f"{count} {QUICK}"}
+    given = {"MULTIMODAL_DATA": str(shared / "data")}
     given |= caching_compilations(shared / "compiled") | environment
-    return start("train", f"--config={recipe}", f"--workdir={workdir}", **given)
+    return start("train", f"--config={recipe}", f"--workdir={workdir}", devices=devices, **given)
 
 
 def launch_two(workdir, shared, mesh, changes=None):
