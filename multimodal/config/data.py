@@ -143,6 +143,7 @@ class Data:
 
     A text is put into the `{}` of one of the `templates` (evaluation: the first). Of texts by
     language, those of `languages` are used, in proportion to their weights (none: all, equally).
+    `bpe_dropout`: probability with which a BPE leaves out a merge of a text of training.
 
     Records come once an epoch, or are drawn with "replacement". When shuffled, `group` consecutive
     records stay together; `window` such groups are mixed record by record. `workers` are processes
@@ -158,6 +159,7 @@ class Data:
     templates: tuple[str, ...] = ()
     languages: dict[str, float] = field(default_factory=dict)
     tags: Tags = field(default_factory=Tags)
+    bpe_dropout: float = 0.0
     shuffle: bool = True
     sampling: Literal["epochs", "replacement"] = "epochs"
     group: int = 1

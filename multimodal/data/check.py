@@ -20,6 +20,8 @@ def check(data: config.Data) -> None:
         raise UserError(f"data.tags.share={data.tags.share}: a share from 0 to 1")
     if data.tags.most < 1:
         raise UserError(f"data.tags.most={data.tags.most}: must be positive")
+    if not 0 <= data.bpe_dropout <= 1:
+        raise UserError(f"data.bpe_dropout={data.bpe_dropout}: a probability from 0 to 1")
     for name in ("group", "window"):
         if getattr(data, name) < 1:
             raise UserError(f"data.{name}={getattr(data, name)}: must be positive")

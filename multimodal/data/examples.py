@@ -10,7 +10,7 @@ from multimodal import config
 from multimodal.data import captions, features, images, patches, transforms
 from multimodal.data.record import BrokenRecord, Record, Source, look_up
 from multimodal.data.stages import stage
-from multimodal.data.tokenizers import Tokenizer, tokenize
+from multimodal.data.tokenizers import BpeDropout, Tokenizer, cleaned, tokenize
 from multimodal.preprocessing import Preprocessing
 
 Batch = dict[str, Any]
@@ -91,6 +91,7 @@ class Collate:
     tokenizer: Tokenizer | None
     extra: tuple[str, ...] = ()
     width: int = 0  # of image_features
+    bpe_dropout: BpeDropout | None = None
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> Batch:
         with stage("collate"):
@@ -122,8 +123,16 @@ class Collate:
             texts = [e["text"] for e, v in zip(examples, valid, strict=True) if v]
             batch["text"] = np.zeros((len(examples), self.preprocessing.length), np.int32)
             with stage("tokenise"):
-                batch["text"][valid] = tokenize(texts, self.preprocessing, self.tokenizer)
+                batch["text"][valid] = self._tokenize(texts, batch["position"][valid])
         return batch | {name: [e.get(name) for e in examples] for name in self.extra}
+
+    def _tokenize(self, texts: Sequence[str], positions: np.ndarray) -> np.ndarray:
+        p = self.preprocessing
+        if self.bpe_dropout is None:
+            return tokenize(texts, p, self.tokenizer)
+        return self.bpe_dropout.encode_batch(
+            cleaned(texts, p), positions, p.length, p.add_start, p.add_end
+        )
 
 
 def _picture(value: Any, encoded: bool) -> bytes | np.ndarray:

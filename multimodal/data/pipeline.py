@@ -21,7 +21,7 @@ from multimodal.data.examples import Batch, Collate, Load
 from multimodal.data.order import Order
 from multimodal.data.record import Source
 from multimodal.data.sources import open_data
-from multimodal.data.tokenizers import load_tokenizer
+from multimodal.data.tokenizers import BpeDropout, load_tokenizer
 from multimodal.errors import UserError
 from multimodal.preprocessing import Preprocessing
 
@@ -132,7 +132,8 @@ def reader(
         classes=classes,
     )
     tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
-    return load, Collate(fields, preprocessing, tokenizer, width=load.width)
+    dropout = BpeDropout(tokenizer, data.bpe_dropout, seed) if data.bpe_dropout else None
+    return load, Collate(fields, preprocessing, tokenizer, width=load.width, bpe_dropout=dropout)
 
 
 def evaluation_batches(

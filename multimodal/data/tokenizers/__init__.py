@@ -1,5 +1,6 @@
 """Texts to token ids: UTF-8 bytes, any `tokenizer.json`, or a SentencePiece `.model`."""
 
+from multimodal.data.tokenizers.dropout import BpeDropout
 from multimodal.data.tokenizers.encode import cleaned, tokenize
 from multimodal.data.tokenizers.file import FileTokenizer
 from multimodal.data.tokenizers.load import load_tokenizer, tokenizer_of
@@ -8,6 +9,7 @@ from multimodal.data.tokenizers.tokenizer import Tokenizer, describe_tokenizer
 from multimodal.data.tokenizers.utf8 import ByteTokenizer
 
 __all__ = [
+    "BpeDropout",
     "ByteTokenizer",
     "FileTokenizer",
     "SentencePieceTokenizer",

@@ -1,6 +1,7 @@
 """Any `tokenizer.json` of the tokenizers library: CLIP, BERT, Gemma, T5, Llama, one's own."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -81,6 +82,13 @@ class FileTokenizer:
     def pieces(self, text: str) -> list[tuple[int, str]]:
         one = self._backend.encode(text, add_special_tokens=False)
         return list(zip(one.ids, one.tokens, strict=True))
+
+    def words(self, text: str, most: int) -> list[list[tuple[int, str]]]:
+        """The first `most` of the `pieces`, word by word as the vocabulary takes a text apart."""
+        one = self._backend.encode(text, add_special_tokens=False)
+        pieces = zip(one.word_ids[:most], one.ids, one.tokens)  # noqa: B905
+        grouped = itertools.groupby(pieces, key=lambda piece: piece[0])
+        return [[(i, spelt) for _, i, spelt in word] for _, word in grouped]
 
     def tokens(self) -> list[str | None]:
         return [self._backend.id_to_token(i) for i in range(self.vocab_size)]
