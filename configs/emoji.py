@@ -27,7 +27,7 @@ def get_config(arg: str = ""):
         loss=("softmax", "sigmoid"),
         english=19.0,
         tokenizer="tokenizers/emoji/tokenizer.json",
-        steps=1250,
+        steps=1500,
         batch=192,
         split=2,
         seed=0,
@@ -44,17 +44,21 @@ def get_config(arg: str = ""):
     model = zoo.small(
         arg.loss,
         image={"width": 96, "depth": 4, "heads": 4, "mlp": 192},
-        text={"width": 128, "depth": 0, "heads": 4},
+        text={"width": 128, "depth": 0, "heads": 4, "init": "clip"},
         image_size=60,
         patch_size=4,
         patch_dropout=0.75,
-        length=20,
+        length=32,
         vocab_size=65536,
         pad_id=65535,
         embed=256,
         resize="squash",
         tokenizer=arg.tokenizer,
     )
+    towers = model["model"]["towers"]
+    towers["image"] |= {"pooler": "mean"}
+    towers["text"] |= {"final_norm": False}
+    model["model"] |= {"logit_scale_max": 2.5}
     return resolve(
         model
         | {
@@ -70,6 +74,7 @@ def get_config(arg: str = ""):
                         languages=dict.fromkeys(LANGUAGES, 1.0) | {"en": arg.english},
                         fields={"image": "png", "text": "json.names", "tags": "json.keywords"},
                         tags={"share": 0.7},
+                        bpe_dropout=0.1,
                         group=3,
                         augment=(warp,),
                     ),
