@@ -7,8 +7,10 @@ python -m multimodal.tokenize train --data=$MULTIMODAL_DATA/emoji-train.tar --fi
 The variants of one pictogram (skin tones, genders) are never on both sides of the split. `split=2`
 is the first that holds out about 200 pictures, of 104 groups: 0 takes the group of 144 faces, 1 two
 of the five next largest. With 2,400 pictures to learn from, what generalises counts: small patches,
-most of them dropped; whole words as tokens, that are added up, not combined; keywords beside the
-names; an average of the parameters. Neighbours in the file differ in skin tone or gender alone:
+most of them dropped, and their mean; whole words as tokens, added up, not combined, so that each
+weighs what it has learnt to; at times their pieces, of which unknown words consist; keywords beside
+the names; an average of the parameters. A limit on the logits' scale keeps names of unknown words
+from drawing all pictures to them. Neighbours in the file differ in skin tone or gender alone:
 `group` keeps three of them in one batch, so that these are told apart.
 """
 

@@ -44,6 +44,7 @@ EXACT = {
     "length": LENGTH,
     "vocab_size": VOCABULARY,
     "tokenizer": "bytes",
+    "bpe_dropout": 0.0,  # bytes have no pairs to merge
     "pad_id": 0,
     "end_id": 2,
     "attention": "xla",  # cuDNN and TPU kernels are not for CPUs

@@ -86,7 +86,7 @@ class FileTokenizer:
     def words(self, text: str, most: int) -> list[list[tuple[int, str]]]:
         """The first `most` of the `pieces`, word by word as the vocabulary takes a text apart."""
         one = self._backend.encode(text, add_special_tokens=False)
-        pieces = zip(one.word_ids[:most], one.ids, one.tokens)  # noqa: B905
+        pieces = itertools.islice(zip(one.word_ids, one.ids, one.tokens, strict=True), most)
         grouped = itertools.groupby(pieces, key=lambda piece: piece[0])
         return [[(i, spelt) for _, i, spelt in word] for _, word in grouped]
 
