@@ -1,5 +1,5 @@
-"""Pictograms and their names in twenty languages, from `emoji-train.tar` below `data_dir`: a
-quarter of an hour on two CPU cores. Its vocabulary is learnt first, of what is not held out:
+"""Pictograms and their names in twenty languages, from `emoji-train.tar` below `data_dir`: 26
+minutes on one CPU core. Its vocabulary is learnt first, of what is not held out:
 
 python -m multimodal.tokenize train --data=$MULTIMODAL_DATA/emoji-train.tar --field=json.names \\
   --field=json.keywords --holdout=json.split_group:0.1:2 --vocab_size=65536 --out=tokenizers/emoji

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from multimodal import config
-from multimodal.data.pipeline import batches, evaluation_batches
+from multimodal.data.pipeline import batches
 from multimodal.data.tokenizers import BpeDropout, load_tokenizer
 from multimodal.data.tokenizers.train import train_clip
 from multimodal.errors import UserError
@@ -137,12 +137,12 @@ def test_seed_and_position_alone_decide(pictures):
     assert (_texts(pictures, 4, seed=6) != alone).any()
 
 
-def test_evaluation_drops_nothing(pictures):
-    with evaluation_batches(*pictures, batch_size=12) as iterator:
-        dropped = next(iterator)["texts"]
-    whole = dataclasses.replace(pictures[0], bpe_dropout=0.0)
-    with evaluation_batches(whole, pictures[1], batch_size=12) as iterator:
-        assert next(iterator)["texts"] == dropped
+@pytest.mark.parametrize("added", [True, False])
+def test_texts_are_cleaned_and_bounded_as_without_it(pictures, added):
+    data, preprocessing = pictures
+    own = dataclasses.replace(preprocessing, canonicalize=True, add_start=added, add_end=added)
+    none, hardly = (dataclasses.replace(data, bpe_dropout=share) for share in (0.0, 1e-12))
+    np.testing.assert_array_equal(_texts((hardly, own), 2), _texts((none, own), 2))
 
 
 def test_what_merges_no_pairs_is_refused(pictures, tmp_path):
