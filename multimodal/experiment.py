@@ -102,16 +102,17 @@ class Experiment:
         """What a step of a task (None: the first) is given: shapes, dtypes and shardings of a
         global batch."""
         size, p = self.config.batch_size, self.config.preprocessing
+        chosen = self.tasks[task or next(iter(self.tasks))]
+        several = (chosen.data.texts,) if chosen.data.texts > 1 else ()
         one = {
             "image": stack([None], p),
-            "text": np.zeros((1, p.length), np.int32),
+            "text": np.zeros((1, *several, p.length), np.int32),
             "label": np.zeros(1, np.int32),
             "valid": np.zeros(1, np.bool_),
         }
         for _, part in settings.parts(self.config.model):
             if isinstance(part, settings.Precomputed):
                 one["image_features"] = np.zeros((1, part.width), np.float32)
-        chosen = self.tasks[task or next(iter(self.tasks))]
         fields = chosen.data.fields
         sharding = batch_sharding(self.mesh)
 

@@ -51,6 +51,15 @@ REFUSED = [
     ("uniter", {"model__transformer__causal": True}, "uniter says itself who sees whom"),
     ("uniter", {MATCHING + "rate": 1.5}, "matching.rate=1.5"),
     ("dual_encoder", {CONTRASTIVE + "positives": "label"}, "reads 'label'; given: image, text"),
+    ("dual_encoder", {CONTRASTIVE + "label_smoothing": 1.0}, "label_smoothing=1.0: at least 0 and"),
+    (
+        "dual_encoder",
+        {"model__logit_bias_init": -10.0}
+        | {CONTRASTIVE + "loss": "sigmoid", CONTRASTIVE + "label_smoothing": 0.1},
+        "label_smoothing=0.1 is for loss='softmax'",
+    ),
+    ("siglip2", {"tasks__captions__data__texts": 2}, "data.texts=2: several texts a picture are"),
+    ("coca", {"tasks__captions__data__texts": 2}, "data.texts=2: several texts a picture are for"),
     ("dual_encoder", CUDNN | {"dtype": "float32"}, "set config.dtype=bfloat16"),
     ("dual_encoder", CUDNN | {IMAGE + "attention_dropout": 0.1}, "has no dropout"),
     ("dual_encoder", CUDNN | {IMAGE + "heads": 16}, "width / heads = 4"),

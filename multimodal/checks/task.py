@@ -20,6 +20,13 @@ def check_task(task: settings.Task, config: Config, where: str) -> None:
     require(0 <= broken <= 1, f"{where}.data.max_broken={broken}: a share from 0 to 1")
     inputs = _inputs(task, config.model)
     check_fields(task.data, inputs, f"{where}.data.fields: training")
+    require(
+        task.data.texts == 1
+        or type(config.model) is settings.DualEncoder
+        and all(isinstance(o, settings.Contrastive) for o in task.objectives.values()),
+        f"{where}.data.texts={task.data.texts}: several texts a picture are for dual encoders "
+        "(config.model.kind='dual_encoder') whose objectives are all contrastive",
+    )
     masked = [n for n, o in task.objectives.items() if isinstance(o, settings.MaskedLanguage)]
     for name, objective in task.objectives.items():
         if isinstance(objective, settings.Contrastive):
@@ -78,6 +85,11 @@ def _check_contrast(
         objective.loss != "sigmoid" or getattr(model, "logit_bias_init", None) is not None,
         f"{where}.loss='sigmoid' needs a dual encoder with config.model.logit_bias_init, such as "
         "-10.0",
+    )
+    share(objective, where, "label_smoothing")
+    require(
+        objective.loss == "softmax" or not objective.label_smoothing,
+        f"{where}.label_smoothing={objective.label_smoothing} is for loss='softmax'",
     )
     positive(objective, where, "chunk")
     if objective.positives != "own":

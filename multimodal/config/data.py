@@ -144,6 +144,7 @@ class Data:
     A text is put into the `{}` of one of the `templates` (evaluation: the first). Of texts by
     language, those of `languages` are used, in proportion to their weights (none: all, equally).
     `bpe_dropout`: probability with which a BPE leaves out a merge of a text of training.
+    Training draws `texts` texts of a record each time, and its picture is contrasted with each.
 
     Records come once an epoch, or are drawn with "replacement". When shuffled, `group` consecutive
     records stay together; `window` such groups are mixed record by record. `workers` are processes
@@ -160,6 +161,7 @@ class Data:
     languages: dict[str, float] = field(default_factory=dict)
     tags: Tags = field(default_factory=Tags)
     bpe_dropout: float = 0.0
+    texts: int = 1
     shuffle: bool = True
     sampling: Literal["epochs", "replacement"] = "epochs"
     group: int = 1

@@ -12,7 +12,9 @@ class Contrastive:
     their products are added up in float32 all the same.
 
     `positives` says what matches an example: its "own" partner, those of all examples of its
-    `label`, or of all with its `text`.
+    `label`, or of all with its `text`. A share `label_smoothing` of softmax's targets is spread
+    over all examples (PyramidCLIP, Gao et al. 2022). Where `data.texts` gives a picture several
+    texts, the loss is the mean over the first text of each, the second of each, and so on.
     """
 
     kind: Literal["contrastive"] = "contrastive"
@@ -23,6 +25,7 @@ class Contrastive:
     chunk: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     positives: Literal["own", "label", "text"] = "own"
+    label_smoothing: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def check(data: config.Data) -> None:
         raise UserError(f"data.tags.most={data.tags.most}: must be positive")
     if not 0 <= data.bpe_dropout <= 1:
         raise UserError(f"data.bpe_dropout={data.bpe_dropout}: a probability from 0 to 1")
-    for name in ("group", "window"):
+    for name in ("group", "window", "texts"):
         if getattr(data, name) < 1:
             raise UserError(f"data.{name}={getattr(data, name)}: must be positive")
     if data.sampling == "replacement" and not (data.shuffle and data.group == data.window == 1):

@@ -32,6 +32,7 @@ class Load:
     templates: tuple[str, ...] = ()
     languages: Mapping[str, float] = field(default_factory=dict)
     tags: config.Tags | None = None
+    texts: int = 1
     extra: tuple[str, ...] = ()
     width: int = 0
     classes: int | None = None
@@ -69,9 +70,10 @@ class Load:
             rng = np.random.default_rng((self.seed, position))
             if "text" in values:
                 tags = captions.tags(_or_none(record, self.fields.get("tags")))
-                values["text"] = captions.draw(
-                    spoken, self.languages, self.templates, rng, tags, self.tags
-                )
+                values["text"] = [
+                    captions.draw(spoken, self.languages, self.templates, rng, tags, self.tags)
+                    for _ in range(self.texts)
+                ]
         if "image" in values:
             first = self.ops[0] if self.ops else None
             values["image"] = _picture(values["image"], isinstance(first, transforms.CROPS))
@@ -92,6 +94,7 @@ class Collate:
     extra: tuple[str, ...] = ()
     width: int = 0  # of image_features
     bpe_dropout: BpeDropout | None = None
+    texts: int = 1  # of each example
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> Batch:
         with stage("collate"):
@@ -120,18 +123,23 @@ class Collate:
             batch["texts"] = texts
             batch["languages"] = [e.get("languages", []) for e in examples]
         elif "text" in self.fields:
-            texts = [e["text"] for e, v in zip(examples, valid, strict=True) if v]
-            batch["text"] = np.zeros((len(examples), self.preprocessing.length), np.int32)
+            texts = [text for e, v in zip(examples, valid, strict=True) if v for text in e["text"]]
+            shape = (self.texts, self.preprocessing.length)
+            batch["text"] = np.zeros((len(examples), *shape), np.int32)
             with stage("tokenise"):
-                batch["text"][valid] = self._tokenize(texts, batch["position"][valid])
+                ids = self._tokenize(texts, batch["position"][valid])
+            batch["text"][valid] = ids.reshape(-1, *shape)
+            if self.texts == 1:
+                batch["text"] = batch["text"][:, 0]
         return batch | {name: [e.get(name) for e in examples] for name in self.extra}
 
     def _tokenize(self, texts: Sequence[str], positions: np.ndarray) -> np.ndarray:
         p = self.preprocessing
         if self.bpe_dropout is None:
             return tokenize(texts, p, self.tokenizer)
+        numbers = positions[:, None] * self.texts + np.arange(self.texts)
         return self.bpe_dropout.encode_batch(
-            cleaned(texts, p), positions, p.length, p.add_start, p.add_end
+            cleaned(texts, p), numbers.ravel(), p.length, p.add_start, p.add_end
         )
 
 

@@ -76,8 +76,9 @@ def batches(
     """Endless training batches from number `start_batch` on; `close()` the iterator when done.
 
     A batch holds this process's part, batch_size / process_count examples: `image` uint8
-    [batch, size, size, 3] (see `patches.stack` for NaFlex), `text` int32 [batch, length], `label`
-    int32 [batch], `image_features` float32 [batch, width] (each where `data.fields` names it),
+    [batch, size, size, 3] (see `patches.stack` for NaFlex), `text` int32 [batch, length] (with
+    `data.texts` above 1 [batch, texts, length]), `label` int32 [batch], `image_features` float32
+    [batch, width] (each where `data.fields` names it),
     `valid` bool [batch], `position` int64 [batch]; and for the host alone `keys`, a list of str,
     and `broken`, a list of (key, reason). A broken record is a slot of zeros with valid False, so
     that nothing shifts; so is one whose label is none of the `classes` that the model has.
@@ -128,12 +129,20 @@ def reader(
         templates=data.templates,
         languages=data.languages,
         tags=data.tags,
+        texts=data.texts,
         width=features.width_of(source, fields),
         classes=classes,
     )
     tokenizer = load_tokenizer(preprocessing.tokenizer, preprocessing.pad_id)
     dropout = BpeDropout(tokenizer, data.bpe_dropout, seed) if data.bpe_dropout else None
-    return load, Collate(fields, preprocessing, tokenizer, width=load.width, bpe_dropout=dropout)
+    return load, Collate(
+        fields,
+        preprocessing,
+        tokenizer,
+        width=load.width,
+        bpe_dropout=dropout,
+        texts=data.texts,
+    )
 
 
 def evaluation_batches(

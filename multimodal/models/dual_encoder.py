@@ -64,7 +64,8 @@ class DualEncoder(nnx.Module):
         )
 
     def __call__(self, batch: dict, key: jax.Array | None = None) -> dict:
-        """{tower: [batch, embed] unit vectors, "temperature": {pair: {"log_scale", "bias"}}}."""
+        """{tower: [batch, embed] unit vectors, "temperature": {pair: {"log_scale", "bias"}}}; of
+        several texts an example, [batch, texts, embed]."""
         outputs = {
             name: self.encode(name, batch[entry], key=fold(key, number))
             for number, (name, entry) in enumerate(self.entries)
@@ -74,6 +75,10 @@ class DualEncoder(nnx.Module):
         return outputs
 
     def encode(self, name: str, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Unit vectors [batch, embed] of one tower, float32."""
-        embedding = self.towers[name](inputs, key=key)["embedding"]
-        return constrain(normalise(embedding), "batch", None)
+        """Unit vectors [batch, embed] of one tower, float32; of texts [batch, texts, length],
+        [batch, texts, embed]."""
+        tower, several = self.towers[name], ()
+        if isinstance(tower, LanguageTower) and inputs.ndim == 3:
+            several, inputs = inputs.shape[:2], inputs.reshape(-1, inputs.shape[2])
+        embedding = constrain(normalise(tower(inputs, key=key)["embedding"]), "batch", None)
+        return embedding.reshape(*several, -1) if several else embedding

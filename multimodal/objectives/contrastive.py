@@ -31,6 +31,7 @@ def softmax_loss(
     *,
     valid: jax.Array | None = None,
     ids: jax.Array | None = None,
+    smoothing: float = 0.0,
     form: str = "dense",
     chunk: int | None = None,
     axes: tuple[str, ...] = BATCH,
@@ -49,6 +50,7 @@ def softmax_loss(
       valid: [batch] bool, False for slots to leave out; None if all take part.
       ids: integers [batch] or [batch, parts], equal for examples that match each other; None if
         each matches itself alone.
+      smoothing: share of each target that is spread over all columns that take part.
       form: "dense", "chunked" or "ring". The ring takes its devices from the mesh in use
         (`jax.set_mesh`); with no mesh, or one device along `axes`, it is the chunked form.
       chunk: rows and columns at a time in the chunked and ring forms; None for a size that
@@ -62,9 +64,10 @@ def softmax_loss(
     log_scale = jnp.asarray(log_scale)
     valid, ids = _check(a, b, (log_scale,), valid, ids, form, chunk)
     if form == "dense":
-        return dense.softmax_loss(a, b, log_scale, valid, ids, precision)
+        return dense.softmax_loss(a, b, log_scale, valid, ids, precision, smoothing)
     ring = _ring(form, chunk, axes, a.shape[0])
-    return fused_softmax_loss(ring, precision, a, b, log_scale, valid, ids)
+    loss = fused_softmax_loss(ring, precision, 1 - smoothing, a, b, log_scale, valid, ids)
+    return loss - smoothing * dense.mean_logit(a, b, log_scale, valid) if smoothing else loss
 
 
 def sigmoid_loss(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 MASKED = -1e30  # instead of -inf, whose differences are NaN
 
 
-def softmax_loss(a, b, log_scale, valid, ids, precision) -> jax.Array:
+def softmax_loss(a, b, log_scale, valid, ids, precision, smoothing=0.0) -> jax.Array:
     """See `contrastive.softmax_loss`; `valid` [batch] bool, `ids` [batch, parts] or None."""
     logits, both = _logits(a, b, log_scale, valid, precision)  # [batch, batch]
     logits = jnp.where(both, logits, MASKED)
@@ -16,9 +16,10 @@ def softmax_loss(a, b, log_scale, valid, ids, precision) -> jax.Array:
     columns = jax.nn.logsumexp(logits, axis=0)
     # Both ways the mean over an example's matches, of which its row and its column have as many.
     same = both & matches(valid, ids)
-    matched = jnp.where(same, logits, 0)
-    count = jnp.maximum(same.sum(1), 1)
-    rows, columns = rows - matched.sum(1) / count, columns - matched.sum(0) / count
+    same, both = same.astype(logits.dtype), both.astype(logits.dtype)
+    target = (1 - smoothing) * same / jnp.maximum(same.sum(1, keepdims=True), 1)
+    target += smoothing * both / jnp.maximum(valid.sum(), 1)
+    rows, columns = rows - (target * logits).sum(1), columns - (target.T * logits.T).sum(1)
     return jnp.sum(jnp.where(valid, rows + columns, 0)) / (2 * jnp.maximum(valid.sum(), 1))
 
 
@@ -28,6 +29,13 @@ def sigmoid_loss(a, b, log_scale, bias, valid, ids, precision) -> jax.Array:
     signs = jnp.where(matches(valid, ids), 1, -1).astype(logits.dtype)
     losses = -jax.nn.log_sigmoid(signs * (logits + jnp.asarray(bias, logits.dtype)))
     return jnp.sum(jnp.where(both, losses, 0)) / jnp.maximum(valid.sum(), 1)
+
+
+def mean_logit(a, b, log_scale, valid) -> jax.Array:
+    """Mean over all pairs of valid slots: that of two means, with no matrix."""
+    dtype, count = compute_dtype(a, b), jnp.maximum(valid.sum(), 1)
+    means = [jnp.where(valid[:, None], x, 0).sum(0, dtype=dtype) / count for x in (a, b)]
+    return jnp.exp(jnp.asarray(log_scale, dtype)) * jnp.vdot(*means, precision="highest")
 
 
 def _logits(a, b, log_scale, valid, precision):

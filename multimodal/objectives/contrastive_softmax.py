@@ -4,6 +4,8 @@ The first keeps, for every row and every column, the running maximum m of its lo
 sum s of exp(logit - m). The second computes the logits again, and from them
 d loss / d l = (exp(l - m_row) / s_row + exp(l - m_column) / s_column - 2 [same] / matches) / 2n.
 Keeping m and s apart, not log s + m, keeps the digits of probabilities near 1.
+
+With `share` below 1 the matches have only so much of a target; the rest of it is the caller's.
 """
 
 from functools import partial
@@ -15,29 +17,31 @@ from multimodal.objectives.contrastive_dense import MASKED, compute_dtype, simil
 from multimodal.objectives.contrastive_ring import Ring, tour
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def fused_softmax_loss(ring: Ring, precision, a, b, log_scale, valid, ids) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def fused_softmax_loss(
+    ring: Ring, precision, share: float, a, b, log_scale, valid, ids
+) -> jax.Array:
     """See `contrastive.softmax_loss`."""
-    return _forward(ring, precision, a, b, log_scale, valid, ids)[0]
+    return _forward(ring, precision, share, a, b, log_scale, valid, ids)[0]
 
 
-def _forward(ring, precision, a, b, log_scale, valid, ids):
-    walk = partial(_loss_walk, ring, precision)
+def _forward(ring, precision, share, a, b, log_scale, valid, ids):
+    walk = partial(_loss_walk, ring, precision, share)
     per_row = (1,) * (4 if ids is None else 5)
     loss, n, *sums = ring.run(walk, (0, 0, *per_row), a, b, log_scale, valid, ids)
     return loss / (2 * n), (n, a, b, log_scale, valid, ids, *sums)
 
 
-def _backward(ring, precision, residuals, cotangent):
+def _backward(ring, precision, share, residuals, cotangent):
     n, *arguments = residuals
-    walk = partial(_gradient_walk, ring, precision)
+    walk = partial(_gradient_walk, ring, precision, share)
     return *ring.run(walk, (2, 2, 0), cotangent / (2 * n), *arguments), None, None
 
 
 fused_softmax_loss.defvjp(_forward, _backward)
 
 
-def _loss_walk(ring, precision, a, b, log_scale, valid, ids):
+def _loss_walk(ring, precision, share, a, b, log_scale, valid, ids):
     """Sum of all losses, count of rows, maximum and sum of every row and of every column; with
     `ids`, also the number of matches of every row, which is that of its column."""
     dtype = compute_dtype(a, b)
@@ -65,6 +69,7 @@ def _loss_walk(ring, precision, a, b, log_scale, valid, ids):
         # Summed over a set of matches, the mean by rows is that by columns.
         counts = (jnp.maximum(matches, 1),)
         match /= counts[0]
+    match *= share
     losses = (row_max - match) + jnp.log(row_sum) + (column_max - match) + jnp.log(column_sum)
     loss = ring.sum(jnp.where(valid, losses, 0))
     return loss, ring.count(valid, dtype), row_max, row_sum, column_max, column_sum, *counts
@@ -78,7 +83,7 @@ def _add(running, logits, axis):
     return new_max, old_sum * jnp.exp(old_max - new_max) + new
 
 
-def _gradient_walk(ring, precision, weight, a, b, log_scale, valid, ids, *sums):
+def _gradient_walk(ring, precision, share, weight, a, b, log_scale, valid, ids, *sums):
     """Gradients for a, b and log_scale of `weight` times the sum of all losses."""
     dtype = compute_dtype(a, b)
     row_max, row_sum, column_max, column_sum, *matches = sums
@@ -93,7 +98,7 @@ def _gradient_walk(ring, precision, weight, a, b, log_scale, valid, ids, *sums):
         by_row = jnp.exp(logits - row_max[:, None]) / row_sum[:, None]
         by_column = jnp.exp(logits - column_max) / column_sum
         # Subtracting the match here, not from the finished sum, keeps ten times the accuracy.
-        target = same / matches[0][:, None] if matches else same
+        target = share * (same / matches[0][:, None] if matches else same)
         slopes = weight * jnp.where(both, by_row + by_column - 2 * target, 0)
         da += scale * jnp.matmul(slopes, b.astype(dtype), precision=precision)
         if not twice:

@@ -21,24 +21,37 @@ class ContrastivePair:
         return batch
 
     def loss(self, outputs: dict, batch: Batch, whole: Batch) -> tuple[jax.Array, Metrics]:
+        towers = [outputs[name] for name in self.settings.pair]
+        temperature = outputs["temperature"]["-".join(self.settings.pair)]
+        texts = max(x.shape[1] if x.ndim == 3 else 1 for x in towers)
+
+        def losses():
+            for i in range(texts):
+                a, b = (x[:, i] if x.ndim == 3 else x for x in towers)
+                yield self._loss(a, b, temperature, batch["valid"], self._ids(batch, i))
+
+        return sum(losses()) / texts, dict(temperature)
+
+    def _loss(
+        self, a: jax.Array, b: jax.Array, temperature: dict, valid: jax.Array, ids: jax.Array | None
+    ) -> jax.Array:
         s = self.settings
-        a, b = (outputs[name] for name in s.pair)
         if s.dtype == "bfloat16":
             a, b = a.astype(s.dtype), b.astype(s.dtype)
-        temperature = outputs["temperature"]["-".join(s.pair)]
-        options = {"valid": batch["valid"], "form": s.form, "chunk": s.chunk}
-        options["ids"] = self._ids(batch)
+        options = {"valid": valid, "ids": ids, "form": s.form, "chunk": s.chunk}
         if s.loss == "softmax":
-            loss = softmax_loss(a, b, temperature["log_scale"], **options)
-        else:
-            loss = sigmoid_loss(a, b, temperature["log_scale"], temperature["bias"], **options)
-        return loss, dict(temperature)
+            options["smoothing"] = s.label_smoothing
+            return softmax_loss(a, b, temperature["log_scale"], **options)
+        return sigmoid_loss(a, b, temperature["log_scale"], temperature["bias"], **options)
 
-    def _ids(self, batch: Batch) -> jax.Array | None:
-        """What examples that match each other share."""
+    def _ids(self, batch: Batch, number: int) -> jax.Array | None:
+        """What examples that match each other share, where it is their texts' the `number`th."""
         if self.settings.positives == "own":
             return None
-        return batch["label"] if self.settings.positives == "label" else fingerprint(batch["text"])
+        if self.settings.positives == "label":
+            return batch["label"]
+        text = batch["text"]
+        return fingerprint(text[:, number] if text.ndim == 3 else text)
 
 
 def fingerprint(tokens: jax.Array) -> jax.Array:

@@ -56,6 +56,18 @@ def test_outputs_are_unit_vectors_of_the_towers():
         np.testing.assert_allclose(encoded[name], out[name], atol=1e-6)
 
 
+def test_several_texts_are_encoded_as_each_alone():
+    model, params = model_and_params()
+    ids = RNG.integers(0, 20, (4, 3, 8))
+    out = run(model, params, BATCH | {"text": ids[:, 0]})[0]
+    several = jax.jit(lambda params: model.bind(params)(BATCH | {"text": ids}))(params)
+    assert several["text"].shape == (4, 3, 6)
+    np.testing.assert_allclose(several["image"], out["image"], atol=1e-6)
+    for i in range(3):
+        alone = run(model, params, {"text": ids[:, i]})[0]["text"]
+        np.testing.assert_allclose(several["text"][:, i], alone, atol=1e-6)
+
+
 def test_a_batch_without_a_modality_leaves_its_tower_alone():
     model, params = model_and_params()
     out = run(model, params, {"text": BATCH["text"]})[0]

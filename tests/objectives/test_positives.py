@@ -107,6 +107,27 @@ def test_fingerprints_tell_texts_apart():
     assert len({tuple(row) for row in np.asarray(fingerprint(jnp.asarray(odd)))}) == 5
 
 
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("positives", ["own", "label", "text"])
+def test_of_several_texts_the_loss_is_the_mean(name, positives):
+    settings = config.Contrastive(loss=name, form="dense", positives=positives)
+    objective = ContrastivePair(settings, Vocabulary(100, 0, -1, ()))
+    a, b, *scalars = map(jnp.asarray, arguments(name))
+    several = jnp.stack([b, b[::-1], jnp.roll(b, 7, axis=0)], axis=1)
+    text = np.random.default_rng(0).integers(0, 2, (40, 3, 2)).astype(np.int32)
+    rest = {"label": jnp.asarray(IDS), "valid": jnp.asarray(some_broken())}
+    temperature = dict(zip(("log_scale", "bias"), scalars, strict=False))
+    outputs = {"image": a, "temperature": {"image-text": temperature}}
+
+    def loss(embeddings, text):
+        batch = rest | {"text": jnp.asarray(text)}
+        return objective.loss(outputs | {"text": embeddings}, batch, batch)[0]
+
+    each = [loss(several[:, i], text[:, i]) for i in range(3)]
+    np.testing.assert_allclose(loss(several, text), np.mean(each), rtol=1e-6)
+    assert len(set(map(float, each))) == 3
+
+
 @pytest.mark.parametrize("positives", ["own", "label", "text"])
 def test_what_matches_what_comes_from_the_batch(positives):
     settings = config.Contrastive(form="dense", positives=positives)

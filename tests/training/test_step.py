@@ -127,6 +127,26 @@ def test_four_microbatches_give_the_gradient_of_the_whole_batch(family):
             np.testing.assert_allclose(again[1][name], value, rtol=1e-5, err_msg=name)
 
 
+def several_texts(settings, texts=3, **options):
+    """The toy's run with `texts` texts a picture, and a batch of it."""
+    settings = replace(settings, tasks__pairs__data__texts=texts)
+    batch = host_batch(settings, **options)
+    rolled = [np.roll(batch["text"], i, axis=0) for i in range(texts)]
+    return settings, batch | {"text": np.stack(rolled, axis=1)}
+
+
+def test_several_texts_on_a_mesh_and_in_microbatches_as_on_one_device():
+    settings, batch = several_texts(toy_config("dual_encoder"), broken=2)
+    loss, _, gradient = gradient_of(build(settings), batch)
+    meshes = {"data=4 x fsdp=2": {"devices": 8, "data": 4, "fsdp": 2}, "data=2": {"devices": 2}}
+    for (mesh, sizes), parts in zip(meshes.items(), (1, 4), strict=True):
+        run = build(settings, **sizes)
+        assert run.abstract_batch()["text"].shape == batch["text"].shape
+        found = gradient_of(run, batch, microbatches=parts)
+        np.testing.assert_allclose(found[0], loss, rtol=1e-6, err_msg=mesh)
+        assert_same_gradients(found[2], gradient, 1e-5)
+
+
 def prepared(run, task, batch):
     """The batch as the task's objectives change it, for tests that skip the step."""
 
