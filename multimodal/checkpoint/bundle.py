@@ -27,7 +27,7 @@ from multimodal.checkpoint.folder import (
     clear_up,
     pass_over,
     path_of,
-    remove_half,
+    remove_halves,
     remove_old,
     set_aside,
     steps_in,
@@ -238,12 +238,12 @@ class Checkpoints:
         return not damage
 
     def _storing(self, step: int, work: Callable[[], Any]) -> Any:
-        """Runs `work`; what the storage refuses becomes one line, and its half is removed."""
+        """Runs `work`; what the storage refuses becomes one line, and the half is removed."""
         try:
             return work()
         except Exception as error:
             if jax.process_index() == 0:
-                remove_half(self._path(step))
+                remove_halves(self.folder)
             reason = trouble(error)
             if reason is None:
                 raise

@@ -7,6 +7,7 @@ a removal cut short is never taken for a torn checkpoint. Only one process may c
 
 import logging
 import shutil
+import time
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -71,10 +72,21 @@ def remove_old(folder: Path, keep: int, keep_every: int | None) -> None:
             shutil.rmtree(doomed)
 
 
-def remove_half(path: Path) -> None:
-    """Removes what a failed save of `path` has written, to give its room back."""
-    for half in path.parent.glob(f"{path.name}{_UNFINISHED}*"):
-        shutil.rmtree(half, ignore_errors=True)
+def remove_halves(folder: Path) -> None:
+    """Removes what failed saves have written, to give its room back; none may be in progress.
+
+    Orbax reports the first write that fails while others of the same save are still under way, and
+    these make their folders anew: what comes back within half a second is removed too.
+    """
+    quiet = 0
+    for _ in range(100):
+        halves = list(folder.glob(f"*{_UNFINISHED}*"))
+        for half in halves:
+            shutil.rmtree(half, ignore_errors=True)
+        quiet = 0 if halves else quiet + 1
+        if quiet == 10:
+            return
+        time.sleep(0.05)
 
 
 def trouble(error: Exception) -> str | None:
