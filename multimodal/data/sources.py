@@ -1,5 +1,6 @@
 """From the settings of a source to its records: opened, filtered, and split by leakage group."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -192,33 +193,32 @@ def _check_fields(
     source: Source, asked: Mapping[str, str], settings: config.Source, data_dir: str
 ) -> None:
     """A field that none of the first records has is a misspelt name, not broken data. `asked`:
-    which setting names which."""
-    missing: dict[str, int] = {}
-    seen = 0
-    for i in range(min(len(source), 16)):
-        try:
-            record = source[i]
-        except BrokenRecord:
-            continue
-        seen += 1
-        for name, path in asked.items():
-            try:
-                look_up(record, path)
-            except KeyError:
-                missing[name] = missing.get(name, 0) + 1
-    for name, count in missing.items():
-        if count == seen:
-            whole = open_source(settings, data_dir)
-            found = {n for i in range(min(len(whole), 4)) for n in _names(whole, i)}
-            known = ", ".join(sorted(found))
-            raise UserError(f"{name}: no record has {asked[name]!r}; records have: {known}")
+    which setting names which. `source` may be a part of the records; what only this part lacks is
+    no misspelt name either."""
+    first = _readable(source, 16)
+    for name, path in asked.items():
+        if first and not _any_has(first, path):
+            records = _readable(open_source(settings, data_dir), 4)
+            if not _any_has(records, path):
+                known = ", ".join(sorted(set().union(*records)))
+                raise UserError(f"{name}: no record has {path!r}; records have: {known}")
 
 
-def _names(source: Source, index: int) -> list[str]:
-    try:
-        return list(source[index])
-    except BrokenRecord:
-        return []
+def _readable(source: Source, most: int) -> list[Record]:
+    """Those of the first `most` records that are not broken."""
+    records = []
+    for i in range(min(len(source), most)):
+        with contextlib.suppress(BrokenRecord):
+            records.append(source[i])
+    return records
+
+
+def _any_has(records: list[Record], path: str) -> bool:
+    for record in records:
+        with contextlib.suppress(KeyError):
+            look_up(record, path)
+            return True
+    return False
 
 
 def _below(data_dir: str, path: str) -> str:

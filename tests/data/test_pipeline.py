@@ -242,6 +242,19 @@ def test_wrong_settings_end_in_one_line(data, tmp_path):
         evaluation_batches(data, SIZE, batch_size=8, extra=("texts",))
 
 
+def test_a_field_that_only_the_records_kept_lack_is_not_called_misspelt(tmp_path):
+    """As after a tar was cut short, when a small held-out side has nothing but the torn record."""
+    png = encoded(picture(0))
+    write_tar(
+        tmp_path / "a.tar",
+        [("0.png", png), ("0.txt", b"whole"), ("0.cls", b"0"), ("1.png", png), ("1.cls", b"1")],
+    )
+    fields = {"image": "png", "text": "txt"}
+    data = Data(source=Tar(str(tmp_path / "a.tar")), fields=fields, where={"cls": (1,)})
+    with pytest.raises(UserError, match="drawn are broken; 1: no field 'txt' among key, png"):
+        batches(data, SIZE, batch_size=8, seed=0)
+
+
 def test_close_ends_reading_ahead(data):
     iterator = batches(dataclasses.replace(data, workers=1), SIZE, batch_size=8, seed=0)
     next(iterator)
