@@ -123,7 +123,7 @@ def test_the_command(tmp_path):
     facts = json.loads((tmp_path / "a.json").read_text())
     assert facts["hosts"] == 2
     task = facts["tasks"]["prompts"]
-    assert task["needed_per_second"] == 256 / 4 / 2
+    assert task["needed_per_second"] == 128 / 4 / 2
     assert task["enough"] is False
     assert "write the data to at least 2 files" in task["verdict"] == output.splitlines()[-1]
     assert [one["workers"] for one in task["rates"]] == [0]
