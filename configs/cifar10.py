@@ -1,5 +1,5 @@
-"""CIFAR-10 with prompts for captions, from `cifar10-train.parquet` below `data_dir`: ten to twenty
-minutes on two CPU cores.
+"""CIFAR-10 with prompts for captions, from `cifar10-train.parquet` below `data_dir`: about
+twenty minutes on two CPU cores.
 
 All pictures of a class have the same captions, so those of one class match each other
 (`positives=label`); `positives=own` takes them for negatives, as CLIP would. A tenth of the
