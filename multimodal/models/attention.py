@@ -11,6 +11,7 @@ from flax import nnx
 from multimodal.models import attention_backends as backends
 from multimodal.models.initializers import BlockInit
 from multimodal.models.layers import Linear, dropout
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.rules import constrain
 
 
@@ -76,7 +77,7 @@ class Attention(nnx.Module):
         heads: int,
         init: BlockInit,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         causal: bool = False,
         backend: str = "auto",
         dropout_rate: float = 0.0,

@@ -8,6 +8,7 @@ from multimodal import config
 from multimodal.models.embeddings import TokenEmbed
 from multimodal.models.initializers import block_init, edge_init
 from multimodal.models.layers import ACTIVATIONS, LayerNorm, Linear, parameter
+from multimodal.models.rngs import Rngs
 from multimodal.models.towers import LanguageTower
 from multimodal.preprocessing import Preprocessing
 
@@ -15,7 +16,7 @@ from multimodal.preprocessing import Preprocessing
 class WordHead(nnx.Module):
     """Which word stood here: dense, GELU, norm, then the table of the words and a bias a word."""
 
-    def __init__(self, settings: config.Transformer, vocab_size: int, *, rngs: nnx.Rngs):
+    def __init__(self, settings: config.Transformer, vocab_size: int, *, rngs: Rngs):
         t, kernel = settings, block_init(settings).mlp_up.kernel
         self.dense = Linear(t.width, t.width, ("embed", None), kernel, rngs=rngs)
         self.norm = LayerNorm(t.width, t.norm_eps, rngs=rngs)
@@ -30,7 +31,7 @@ class WordHead(nnx.Module):
 class PairHead(nnx.Module):
     """Two classes of a whole sequence: tanh of a linear map of its first vector, then linear."""
 
-    def __init__(self, settings: config.Transformer, *, rngs: nnx.Rngs):
+    def __init__(self, settings: config.Transformer, *, rngs: Rngs):
         t, kernel = settings, block_init(settings).mlp_up.kernel
         self.pooler = Linear(t.width, t.width, ("embed", None), kernel, rngs=rngs)
         projection = edge_init(t.init, t.width).projection
@@ -59,7 +60,7 @@ class Bert(nnx.Module):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         text = settings.text
         self.text = LanguageTower(text, text.transformer.width, dtype, rngs=rngs)

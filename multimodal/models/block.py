@@ -9,6 +9,7 @@ from multimodal.config import Transformer
 from multimodal.models.attention import Attention, Cache
 from multimodal.models.initializers import BlockInit, block_init
 from multimodal.models.layers import ACTIVATIONS, LayerNorm, Linear, drop_path, dropout, fold
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.rules import constrain
 
 
@@ -49,7 +50,7 @@ def residual(
 class Block(nnx.Module):
     """x + attention, then x + cross-attention (if any), then x + MLP, each with its norm."""
 
-    def __init__(self, settings: Transformer, *, rngs: nnx.Rngs):
+    def __init__(self, settings: Transformer, *, rngs: Rngs):
         s = settings
         init = block_init(s)
         self.pre, self.dropout = s.norm_position == "pre", s.dropout

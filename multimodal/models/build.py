@@ -1,5 +1,6 @@
 """From settings to a graph and a flat dictionary of parameters by path."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from multimodal.models.classifier import Classifier
 from multimodal.models.coca import CoCa
 from multimodal.models.dual_encoder import DualEncoder
 from multimodal.models.prefix_lm import PrefixLM
+from multimodal.models.rngs import Rngs
 from multimodal.models.siglip2 import Siglip2
 from multimodal.models.uniter import Uniter
 from multimodal.preprocessing import Preprocessing
@@ -48,7 +50,7 @@ class Model(NamedTuple):
         return nnx.merge(self.graph, nested(self.plain(params)))
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return jax.eval_shape(lambda: self.init(jax.random.key(0)))
+        return dict(_shapes(self.init))
 
     @property
     def stacked(self) -> frozenset[str]:
@@ -61,7 +63,7 @@ def build(settings: config.Model, preprocessing: Preprocessing, dtype: str) -> M
     kind = MODELS[type(settings)]
 
     def make(key: jax.Array) -> nnx.Module:
-        return kind(settings, preprocessing, dtype, rngs=nnx.Rngs(params=key))
+        return kind(settings, preprocessing, dtype, rngs=Rngs(key))
 
     graph, state = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))))
     axes = {path: leaf.get_metadata("axes") for path, leaf in _leaves(state)}
@@ -72,6 +74,11 @@ def build(settings: config.Model, preprocessing: Preprocessing, dtype: str) -> M
         return {path: leaf[...] for path, leaf in _leaves(nnx.state(make(key)))}
 
     return Model(graph, axes, largest, init)
+
+
+@functools.lru_cache(maxsize=8)  # each run asks many times
+def _shapes(init: Callable[[jax.Array], Params]) -> dict[str, jax.ShapeDtypeStruct]:
+    return jax.eval_shape(lambda: init(jax.random.key(0)))
 
 
 def nested(params: Params) -> dict:

@@ -8,6 +8,7 @@ from multimodal.config import Transformer
 from multimodal.models.embeddings import ClassToken, Positions, TokenEmbed
 from multimodal.models.initializers import edge_init
 from multimodal.models.layers import LayerNorm, Linear, dropout, fold, parameter
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 
 
@@ -27,7 +28,7 @@ class Captioner(nnx.Module):
         picture_width: int,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         s = settings
         self.dropout = s.dropout

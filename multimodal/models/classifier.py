@@ -7,6 +7,7 @@ from jax.nn.initializers import constant, zeros
 
 from multimodal import config
 from multimodal.models.layers import Linear
+from multimodal.models.rngs import Rngs
 from multimodal.models.towers import VisionTower
 from multimodal.parallel.rules import constrain
 from multimodal.preprocessing import Preprocessing
@@ -22,7 +23,7 @@ class Classifier(nnx.Module):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         image = settings.towers["image"]
         width = image.transformer.width

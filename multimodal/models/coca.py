@@ -12,6 +12,7 @@ from multimodal.models.initializers import block_init, edge_init
 from multimodal.models.interleaved import InterleavedBlock
 from multimodal.models.layers import LayerNorm, Linear, fold
 from multimodal.models.poolers import AttentionPooler
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 from multimodal.models.towers import VisionTower
 from multimodal.parallel.rules import constrain
@@ -21,7 +22,7 @@ from multimodal.preprocessing import Preprocessing
 class TwoPoolers(nnx.Module):
     """One query for contrast, many for the captioner, over the same picture tokens."""
 
-    def __init__(self, settings: config.CoCa, *, rngs: nnx.Rngs):
+    def __init__(self, settings: config.CoCa, *, rngs: Rngs):
         s, v, d = settings, settings.image.transformer, settings.decoder
 
         def pooler(queries: int) -> AttentionPooler:
@@ -40,7 +41,7 @@ class TwoPoolers(nnx.Module):
 class OnePooler(nnx.Module):
     """open_clip's: the first query is for contrast, the others for the captioner."""
 
-    def __init__(self, settings: config.CoCa, *, rngs: nnx.Rngs):
+    def __init__(self, settings: config.CoCa, *, rngs: Rngs):
         s, v, width = settings, settings.image.transformer, settings.decoder.width
         self.pooler = AttentionPooler(
             width,
@@ -74,7 +75,7 @@ class CoCa(nnx.Module):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         s, t, d = settings, settings.text.transformer, settings.decoder
         self.open_clip, self.pad_id = s.form == "open_clip", s.text.pad_id

@@ -6,6 +6,7 @@ from flax import nnx
 
 from multimodal import config
 from multimodal.models.layers import fold, parameter
+from multimodal.models.rngs import Rngs
 from multimodal.models.towers import FeatureTower, LanguageTower, VisionTower
 from multimodal.parallel.rules import constrain
 from multimodal.preprocessing import Preprocessing
@@ -21,7 +22,7 @@ class Temperature(nnx.Module):
     """Learnt log of the scale of the logits, and SigLIP's bias. The step keeps the scale below
     `largest`, after the update as CLIP does: a clip in here would leave it stuck above."""
 
-    def __init__(self, scale: float, largest: float | None, bias: float | None, *, rngs: nnx.Rngs):
+    def __init__(self, scale: float, largest: float | None, bias: float | None, *, rngs: Rngs):
         constant = jax.nn.initializers.constant
         self.scale = parameter(constant(scale), rngs, (), (), largest=largest)
         self.bias = None if bias is None else parameter(constant(bias), rngs, (), ())
@@ -41,7 +42,7 @@ class DualEncoder(nnx.Module):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         towers = {}
         for name, tower in settings.towers.items():

@@ -9,6 +9,7 @@ from jax.nn.initializers import Initializer, zeros
 from multimodal.errors import UserError
 from multimodal.models.initializers import EdgeInit
 from multimodal.models.layers import Linear, parameter
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.rules import constrain
 
 
@@ -28,7 +29,7 @@ class PatchEmbed(nnx.Module):
         std: tuple[float, ...],
         dtype: str,
         bias: bool,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         self.patch_size, self.mean, self.std, self.dtype = patch_size, mean, std, dtype
         axes = (None, "embed")
@@ -52,9 +53,7 @@ class PatchEmbed(nnx.Module):
 class TokenEmbed(nnx.Module):
     """A table of vectors by token id; `logits` uses the same table the other way."""
 
-    def __init__(
-        self, vocab_size: int, width: int, init: Initializer, *, dtype: str, rngs: nnx.Rngs
-    ):
+    def __init__(self, vocab_size: int, width: int, init: Initializer, *, dtype: str, rngs: Rngs):
         self.dtype = dtype
         self.table = parameter(init, rngs, (vocab_size, width), ("vocab", "embed"))
 
@@ -74,7 +73,7 @@ class TokenEmbed(nnx.Module):
 class Positions(nnx.Module):
     """A learnt vector a position. Raises UserError for a sequence longer than the table."""
 
-    def __init__(self, length: int, width: int, init: Initializer, *, rngs: nnx.Rngs):
+    def __init__(self, length: int, width: int, init: Initializer, *, rngs: Rngs):
         self.position = parameter(init, rngs, (length, width), (None, "embed"))
 
     def __call__(self, x: jax.Array, start: jax.Array | int = 0) -> jax.Array:
@@ -109,7 +108,7 @@ class PicturePositions(nnx.Module):
 class GridPositions(nnx.Module):
     """A learnt vector a cell of a square grid, resized to the grid of each picture."""
 
-    def __init__(self, side: int, width: int, init: Initializer, *, rngs: nnx.Rngs):
+    def __init__(self, side: int, width: int, init: Initializer, *, rngs: Rngs):
         self.side = side
         self.position = parameter(init, rngs, (side * side, width), (None, "embed"))
 
@@ -152,7 +151,7 @@ def _axis_weights(index: jax.Array, size: jax.Array, side: int) -> jax.Array:
 class ClassToken(nnx.Module):
     """A learnt vector put before the sequence, or after it."""
 
-    def __init__(self, width: int, init: Initializer = zeros, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, init: Initializer = zeros, *, rngs: Rngs):
         self.token = parameter(init, rngs, (1, width), (None, "embed"))
 
     def __call__(self, x: jax.Array, last: bool = False) -> jax.Array:

@@ -10,12 +10,13 @@ from multimodal.models.attention import Attention, Cache
 from multimodal.models.block import Block, Mlp, residual
 from multimodal.models.initializers import block_init
 from multimodal.models.layers import LayerNorm, fold
+from multimodal.models.rngs import Rngs
 
 
 class InterleavedBlock(nnx.Module):
     """x + self-attention, x + MLP, x + attention to the normed context, x + MLP; pre-norm."""
 
-    def __init__(self, settings: Transformer, *, rngs: nnx.Rngs):
+    def __init__(self, settings: Transformer, *, rngs: Rngs):
         s, init = settings, block_init(settings)
         self.own = Block(dataclasses.replace(s, cross_attention=False), rngs=rngs)
         self.dropout, self.drop_paths = s.dropout, s.drop_path > 0

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import Initializer, zeros
 
+from multimodal.models.rngs import Rngs
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -18,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 def parameter(
     init: Initializer,
-    rngs: nnx.Rngs,
+    rngs: Rngs,
     shape: tuple[int, ...],
     axes: tuple[str | None, ...],
     largest: float | None = None,
@@ -38,7 +40,7 @@ class Linear(nnx.Module):
         axes: tuple[str | None, str | None],
         init: Initializer,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
         bias: bool = True,
         bias_init: Initializer = zeros,
     ):
@@ -53,7 +55,7 @@ class Linear(nnx.Module):
 class LayerNorm(nnx.Module):
     """Layer normalisation over the last dimension (Ba et al. 2016), computed in float32."""
 
-    def __init__(self, width: int, eps: float, *, rngs: nnx.Rngs):
+    def __init__(self, width: int, eps: float, *, rngs: Rngs):
         self.eps = eps
         self.scale = parameter(jax.nn.initializers.ones, rngs, (width,), ("embed",))
         self.bias = parameter(zeros, rngs, (width,), ("embed",))

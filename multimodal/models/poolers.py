@@ -8,6 +8,7 @@ from multimodal.models.attention import Attention
 from multimodal.models.block import Mlp
 from multimodal.models.initializers import BlockInit
 from multimodal.models.layers import LayerNorm, parameter
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.rules import constrain
 
 
@@ -24,7 +25,7 @@ class MapPooler(nnx.Module):
         eps: float,
         init: BlockInit,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         self.probe = parameter(
             jax.nn.initializers.xavier_uniform(), rngs, (1, width), (None, "embed")
@@ -55,7 +56,7 @@ class AttentionPooler(nnx.Module):
         init: BlockInit,
         *,
         context_width: int | None = None,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         normal = jax.nn.initializers.normal(width**-0.5)
         self.queries = parameter(normal, rngs, (queries, width), (None, "embed"))

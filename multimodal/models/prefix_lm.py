@@ -9,6 +9,7 @@ from multimodal.models.attention import Cache
 from multimodal.models.embeddings import Positions, TokenEmbed
 from multimodal.models.initializers import edge_init
 from multimodal.models.layers import LayerNorm, Linear, dropout, fold
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 from multimodal.models.towers import VisionTower
 from multimodal.preprocessing import Preprocessing
@@ -36,7 +37,7 @@ class PrefixLM(nnx.Module):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         s, d = settings, settings.decoder
         self.settings, self.dtype = s, dtype

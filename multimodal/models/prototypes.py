@@ -7,6 +7,7 @@ from jax.nn.initializers import lecun_normal, normal
 from multimodal.config import Heads
 from multimodal.models.dual_encoder import normalise
 from multimodal.models.layers import ACTIVATIONS, Linear, parameter
+from multimodal.models.rngs import Rngs
 
 
 class PrototypeHead(nnx.Module):
@@ -17,7 +18,7 @@ class PrototypeHead(nnx.Module):
     let features vanish at small ones.
     """
 
-    def __init__(self, settings: Heads, width: int, *, rngs: nnx.Rngs):
+    def __init__(self, settings: Heads, width: int, *, rngs: Rngs):
         s, init = settings, lecun_normal()
         self.up = Linear(width, s.hidden, ("embed", "mlp"), init, rngs=rngs)
         self.middle = Linear(s.hidden, s.hidden, ("mlp", "embed"), init, rngs=rngs)

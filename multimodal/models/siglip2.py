@@ -11,6 +11,7 @@ from multimodal.models.captioner import Captioner
 from multimodal.models.dual_encoder import DualEncoder, normalise
 from multimodal.models.layers import fold, parameter
 from multimodal.models.prototypes import PrototypeHead
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.rules import constrain
 from multimodal.preprocessing import Preprocessing
 
@@ -36,7 +37,7 @@ class Siglip2(DualEncoder):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         super().__init__(settings, preprocessing, dtype, rngs=rngs)
         image, text, heads = settings.towers["image"], settings.towers["text"], settings.heads

@@ -11,6 +11,7 @@ from multimodal.config import Transformer
 from multimodal.errors import UserError
 from multimodal.models.attention import Cache
 from multimodal.models.block import Block
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.gather import kept, whole
 
 POLICIES = {
@@ -39,11 +40,11 @@ class Stack(nnx.Module):
     """`settings.depth` blocks applied one after the other; `block` is called as `Block` is. Without
     any, a tower pools its input: a bag of words."""
 
-    def __init__(self, settings: Transformer, *, rngs: nnx.Rngs, block: type = Block):
+    def __init__(self, settings: Transformer, *, rngs: Rngs, block: type = Block):
         self.settings = settings
         if not settings.depth:
             return
-        make = lambda key: block(settings, rngs=nnx.Rngs(params=key))  # noqa: E731
+        make = lambda key: block(settings, rngs=Rngs(key))  # noqa: E731
         keys = jax.random.split(rngs.params(), settings.depth)
         graph, _ = nnx.split(nnx.eval_shape(make, keys[0]))
         stacked = jax.vmap(lambda key: nnx.state(make(key)))(keys)

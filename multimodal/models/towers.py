@@ -19,18 +19,19 @@ from multimodal.models.embeddings import (
 from multimodal.models.initializers import block_init, edge_init
 from multimodal.models.layers import LayerNorm, Linear, dropout, fold, parameter
 from multimodal.models.poolers import MapPooler, mean_pool, pool_at
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 from multimodal.preprocessing import Preprocessing
 
 
-def _projection(kind: str, width: int, embed: int, init, rngs: nnx.Rngs) -> Linear | None:
+def _projection(kind: str, width: int, embed: int, init, rngs: Rngs) -> Linear | None:
     if kind == "none":
         return None
     bias = kind == "linear_bias"
     return Linear(width, embed, ("embed", None), init.projection, rngs=rngs, bias=bias)
 
 
-def _map_pooler(t: Transformer, rngs: nnx.Rngs) -> MapPooler:
+def _map_pooler(t: Transformer, rngs: Rngs) -> MapPooler:
     init = block_init(t)
     return MapPooler(t.width, t.heads, t.mlp, t.activation, t.norm_eps, init, rngs=rngs)
 
@@ -45,7 +46,7 @@ class VisionTower(nnx.Module):
         embed: int,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         s, t = settings, settings.transformer
         self.settings = s
@@ -134,7 +135,7 @@ class VisionTower(nnx.Module):
 class LanguageTower(nnx.Module):
     """Transformer encoder over token ids (see `config.TextTower`)."""
 
-    def __init__(self, settings: TextTower, embed: int, dtype: str, *, rngs: nnx.Rngs):
+    def __init__(self, settings: TextTower, embed: int, dtype: str, *, rngs: Rngs):
         s, t = settings, settings.transformer
         self.settings = s
         init = edge_init(t.init, t.width)
@@ -196,7 +197,7 @@ class FeatureTower(nnx.Module):
     """Vectors that a frozen tower gave before (see `config.Precomputed`); only the projection is
     left of it."""
 
-    def __init__(self, settings: Precomputed, embed: int, dtype: str, *, rngs: nnx.Rngs):
+    def __init__(self, settings: Precomputed, embed: int, dtype: str, *, rngs: Rngs):
         self.width, self.dtype = settings.width, dtype
         init = edge_init("vit", settings.width)
         self.projection = _projection(settings.projection, settings.width, embed, init, rngs)

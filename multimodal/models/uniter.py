@@ -11,6 +11,7 @@ from multimodal.models.bert import PairHead, WordHead
 from multimodal.models.embeddings import PatchEmbed, Positions, TokenEmbed
 from multimodal.models.initializers import edge_init
 from multimodal.models.layers import LayerNorm, Linear, dropout, fold, parameter
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 from multimodal.preprocessing import Preprocessing
 
@@ -36,7 +37,7 @@ class Uniter(nnx.Module):
         preprocessing: Preprocessing,
         dtype: str,
         *,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         s, t = settings, settings.transformer
         init = edge_init(t.init, t.width)

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.models.attention import Attention, Cache, attention
 from multimodal.models.initializers import block_init
+from multimodal.models.rngs import Rngs
 from tests.models import oracle
 
 RNG = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_dropout_zeroes_weights_and_rescales_the_rest():
 
 def layer(**options):
     settings = Transformer(width=12, depth=2, heads=3, mlp=8)
-    made = Attention(12, 3, block_init(settings), rngs=nnx.Rngs(params=0), **options)
+    made = Attention(12, 3, block_init(settings), rngs=Rngs(0), **options)
     return oracle.randomised(made)
 
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.errors import UserError
 from multimodal.models import attention_backends as backends
 from multimodal.models import attention_blockwise
 from multimodal.models.attention import attention
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 from multimodal.parallel.collectives import collectives, is_ring
 from multimodal.parallel.mesh import make_mesh
@@ -162,6 +162,6 @@ def test_what_a_backend_does_not_take_is_refused():
             attention(Q, K[:, 1:], V[:, 1:], backend="blockwise")
         with pytest.raises(UserError, match="4 heads of a device do not divide over .*sequence=8"):
             attention(Q, K, V, backend="splash")
-    stack = Stack(Transformer(8, 1, 2, 8, attention="blockwise"), rngs=nnx.Rngs(0))
+    stack = Stack(Transformer(8, 1, 2, 8, attention="blockwise"), rngs=Rngs(0))
     with pytest.raises(UserError, match="attention: only XLA forms the weights"):
         stack(np.zeros((1, 6, 8), np.float32), capture=("attention",))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.models.block import Block
+from multimodal.models.rngs import Rngs
 from tests.models import oracle
 
 RNG = np.random.default_rng(0)
@@ -17,7 +17,7 @@ CONTEXT_MASK = np.array([[1, 1, 0], [1, 1, 1]], bool)[:, None, None]
 
 def block_of(**options):
     settings = Transformer(width=12, depth=2, heads=3, mlp=20, norm_eps=1e-3, **options)
-    return oracle.randomised(Block(settings, rngs=nnx.Rngs(params=0)))
+    return oracle.randomised(Block(settings, rngs=Rngs(0)))
 
 
 def wanted(block, pre, causal, cross):

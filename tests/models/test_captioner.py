@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.models.captioner import Captioner
+from multimodal.models.rngs import Rngs
 from tests.models import oracle
 
 DECODER = Transformer(width=12, depth=2, heads=3, mlp=16, cross_attention=True)
@@ -20,7 +20,7 @@ PARALLEL = np.array([False, True, False])
 
 @pytest.fixture(scope="module")
 def run():
-    made = Captioner(DECODER, 20, LENGTH, 8, "float32", rngs=nnx.Rngs(params=0))
+    made = Captioner(DECODER, 20, LENGTH, 8, "float32", rngs=Rngs(0))
     captioner = oracle.randomised(made)
     return jax.jit(lambda ids, picture, **options: captioner(ids, picture, **options))
 

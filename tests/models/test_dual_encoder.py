@@ -12,6 +12,7 @@ from flax import nnx
 from multimodal.config import DualEncoder, ImageTower, TextTower, Transformer
 from multimodal.models.build import build
 from multimodal.models.dual_encoder import Temperature
+from multimodal.models.rngs import Rngs
 from multimodal.preprocessing import Preprocessing
 
 STACK = Transformer(width=12, depth=2, heads=3, mlp=16)
@@ -90,7 +91,7 @@ def test_towers_have_different_dropout():
 
 
 def test_temperature_is_read_as_it_is_and_names_its_limit():
-    graph, params = nnx.split(Temperature(5.0, 4.5, None, rngs=nnx.Rngs(params=0)))
+    graph, params = nnx.split(Temperature(5.0, 4.5, None, rngs=Rngs(0)))
     read = lambda p: nnx.merge(graph, p)()["log_scale"]  # noqa: E731
     value, grad = jax.value_and_grad(read)(params)
     assert value == 5.0  # a limit in the forward pass would give no gradient to come back by
@@ -100,8 +101,8 @@ def test_temperature_is_read_as_it_is_and_names_its_limit():
 
 
 def test_bias_is_there_for_siglip_alone():
-    assert "bias" not in Temperature(2.0, None, None, rngs=nnx.Rngs(params=0))()
-    assert Temperature(2.0, None, -10.0, rngs=nnx.Rngs(params=0))()["bias"] == -10
+    assert "bias" not in Temperature(2.0, None, None, rngs=Rngs(0))()
+    assert Temperature(2.0, None, -10.0, rngs=Rngs(0))()["bias"] == -10
 
 
 def test_bfloat16_compute_keeps_float32_parameters_and_embeddings():

@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import numpy as np
-from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.models.interleaved import InterleavedBlock
+from multimodal.models.rngs import Rngs
 from tests.models import oracle
 
 STACK = Transformer(
@@ -20,7 +20,7 @@ MASK = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], bool)[:, None, None]
 
 def block(**options):
     settings = dataclasses.replace(STACK, **options)
-    return oracle.randomised(InterleavedBlock(settings, rngs=nnx.Rngs(params=0)))
+    return oracle.randomised(InterleavedBlock(settings, rngs=Rngs(0)))
 
 
 def test_block():

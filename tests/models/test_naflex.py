@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
 
 from multimodal.config import ImageTower, Transformer
 from multimodal.data.patches import cut
 from multimodal.models.embeddings import grid_weights
+from multimodal.models.rngs import Rngs
 from multimodal.models.towers import VisionTower
 from multimodal.preprocessing import Preprocessing
 from tests.models import oracle
@@ -29,7 +29,7 @@ def tower(settings, **options):
 
     @jax.jit
     def run(images):
-        made = VisionTower(settings, PREPROCESSING, 12, "float32", rngs=nnx.Rngs(params=0))
+        made = VisionTower(settings, PREPROCESSING, 12, "float32", rngs=Rngs(0))
         return oracle.randomised(made)(images)
 
     return run

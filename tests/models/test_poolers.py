@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.models.initializers import block_init
 from multimodal.models.poolers import AttentionPooler, MapPooler, mean_pool, pool_at
+from multimodal.models.rngs import Rngs
 from tests.models import oracle
 
 INIT = block_init(Transformer(width=12, depth=1, heads=3, mlp=20))
@@ -16,7 +16,7 @@ MASK = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)
 
 
 def test_map_pooler():
-    made = MapPooler(12, 3, 20, "gelu_tanh", 1e-3, INIT, rngs=nnx.Rngs(params=0))
+    made = MapPooler(12, 3, 20, "gelu_tanh", 1e-3, INIT, rngs=Rngs(0))
     pooler = oracle.randomised(made)
     probe = np.broadcast_to(oracle.f64(pooler.probe), (2, 1, 12))
     for mask in (None, MASK):
@@ -27,7 +27,7 @@ def test_map_pooler():
 
 
 def test_attention_pooler():
-    made = AttentionPooler(12, 3, 4, 1e-3, INIT, rngs=nnx.Rngs(params=0))
+    made = AttentionPooler(12, 3, 4, 1e-3, INIT, rngs=Rngs(0))
     pooler = oracle.randomised(made)
     queries = oracle.layer_norm(pooler.query_norm, oracle.f64(pooler.queries))
     queries = np.broadcast_to(queries, (2, 4, 12))

@@ -10,6 +10,7 @@ from flax import nnx
 
 from multimodal.config import Transformer
 from multimodal.models.layers import drop_path, dropout
+from multimodal.models.rngs import Rngs
 from multimodal.models.stack import Stack
 from tests.models import oracle
 
@@ -20,13 +21,13 @@ KEY = jax.random.key(7)
 
 
 def run(settings, key=None, capture=(), x=X):
-    stack = oracle.randomised(Stack(settings, rngs=nnx.Rngs(params=0)))
+    stack = oracle.randomised(Stack(settings, rngs=Rngs(0)))
     return stack(x, key=key, capture=capture)
 
 
 def loss_and_grads(settings):
     """A jitted function of the key: loss, hidden states, gradients."""
-    stack = oracle.randomised(Stack(settings, rngs=nnx.Rngs(params=0)))
+    stack = oracle.randomised(Stack(settings, rngs=Rngs(0)))
     graph, params = nnx.split(stack)
 
     def loss(params, key):
@@ -64,7 +65,7 @@ def test_another_key_drops_others(reference):
 
 
 def test_layers_are_applied_in_order():
-    stack = oracle.randomised(Stack(SETTINGS, rngs=nnx.Rngs(params=0)))
+    stack = oracle.randomised(Stack(SETTINGS, rngs=Rngs(0)))
     y, kept = stack(X, capture=("hidden", "attention"))
     assert kept["hidden"].shape == (4, 4, 5, 8) and kept["attention"].shape == (3, 4, 2, 5, 5)
     graph, params = nnx.split(stack.blocks)
@@ -82,7 +83,7 @@ def test_without_a_key_nothing_is_dropped():
 
 def steps(settings, key, branch, batch=4):
     """What each layer adds, [depth, batch, length, width], when one branch yields ones alone."""
-    stack = Stack(settings, rngs=nnx.Rngs(params=0))
+    stack = Stack(settings, rngs=Rngs(0))
     graph, params = nnx.split(stack)
     params = jax.tree.map(jnp.zeros_like, params)
     stack = nnx.merge(graph, params)

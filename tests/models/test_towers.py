@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from multimodal.config import ImageTower, TextTower, Transformer
 from multimodal.errors import UserError
 from multimodal.models.embeddings import drop_patches
+from multimodal.models.rngs import Rngs
 from multimodal.models.towers import LanguageTower, VisionTower
 from multimodal.preprocessing import Preprocessing
 from tests.models import oracle
@@ -23,14 +23,14 @@ IMAGES = RNG.integers(0, 256, (3, 16, 16, 3), np.uint8)
 
 def vision(**options):
     settings = ImageTower(image_size=16, patch_size=4, transformer=STACK, **options)
-    made = VisionTower(settings, PREPROCESSING, 6, "float32", rngs=nnx.Rngs(params=0))
+    made = VisionTower(settings, PREPROCESSING, 6, "float32", rngs=Rngs(0))
     return oracle.randomised(made)
 
 
 def language(dtype="float32", **options):
     stack = options.pop("stack", STACK)
     settings = TextTower(vocab_size=20, length=8, transformer=stack, **options)
-    made = LanguageTower(settings, 6, dtype, rngs=nnx.Rngs(params=0))
+    made = LanguageTower(settings, 6, dtype, rngs=Rngs(0))
     return oracle.randomised(made)
 
 

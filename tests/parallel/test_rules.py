@@ -13,6 +13,7 @@ from multimodal import config, preprocessing, zoo
 from multimodal.models.attention import Attention
 from multimodal.models.build import build
 from multimodal.models.initializers import block_init
+from multimodal.models.rngs import Rngs
 from multimodal.parallel.mesh import AXES, make_mesh
 from multimodal.parallel.rules import (
     constrain,
@@ -129,7 +130,7 @@ def test_constrain_inside_a_shard_map_leaves_its_axes_alone():
 def test_fifty_tokens_over_four_devices_attend_as_on_one(mesh):
     """50 = 7 * 7 patches and a class token (ViT-B/32) divide by no sequence axis."""
     init = block_init(config.Transformer(width=24, heads=4, mlp=48, depth=2))
-    graph, params = nnx.split(Attention(24, 4, init, rngs=nnx.Rngs(0)))
+    graph, params = nnx.split(Attention(24, 4, init, rngs=Rngs(0)))
     x = jax.random.normal(jax.random.key(1), (4, 50, 24))
 
     @jax.jit
