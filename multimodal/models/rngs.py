@@ -13,8 +13,8 @@ class Rngs:
     `nnx.Rngs(params=key)`.
 
     flax's own counts in an array, so that it may go through transformations; inside one, each draw
-    then searches all that was traced before. Keys are made many at once, as a hash for each is two
-    fifths of the program that begins a run.
+    then searches all that was traced before. Keys are made many at once: with a hash for each,
+    much of the program that begins a run would be hashes.
     """
 
     def __init__(self, key: jax.Array | int):
